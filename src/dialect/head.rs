@@ -97,7 +97,7 @@ impl Head {
         }
         // Logged, shown or cut at such a character, the name could pass for another log line or another model.
         if name.chars().any(char::is_control) {
-            return Err(invalid("`model` must hold no control characters", "model"));
+            return Err(invalid("`model` must not contain control characters", "model"));
         }
         let stream = flag(stream.as_ref(), "`stream` must be a boolean", "stream")?.unwrap_or(false);
         let limits = [
@@ -222,7 +222,7 @@ impl Head {
             return Ok(());
         }
         Err(Rejection::misconfigured(
-            "the body is not the one whose head was read: a layer that changes bodies stands outside of `IngestLayer`",
+            "the request body is not the one that the call's head was read from: put layers that change bodies outside of `IngestLayer`",
         ))
     }
 

@@ -103,7 +103,7 @@ const TTL: usize = 2;
 const CITATIONS: usize = 3;
 const FIRST_MEDIA: usize = 4;
 
-const COMPACTS: &str = "the provider compacts in passes of its own";
+const COMPACTS: &str = "the provider bills additional passes for compaction, and their number is not known";
 
 /// What the scan has reported so far.
 #[derive(Debug)]
@@ -214,18 +214,20 @@ impl<'a> Reading<'a> {
             }
             ["speed"] => {
                 inputs.terms.fast = is(&["fast"]);
-                (!is(&["fast", "standard"])).then_some("no such speed is priced")
+                (!is(&["fast", "standard"])).then_some("this gateway has no price for this speed")
             }
             ["inference_geo"] => {
                 inputs.terms.us = is(&["us"]);
-                (!is(&["us", "global"])).then_some("no such region is priced")
+                (!is(&["us", "global"])).then_some("this gateway has no price for this region")
             }
             ["service_tier"] => {
                 let is_standard = is(&["auto", "default", "standard_only", "standard", "flex"]);
-                (!is_standard).then_some("only the standard tier is priced")
+                (!is_standard).then_some("this gateway only has prices for the standard tier")
             }
-            ["reasoning", ..] => (!is(&["standard"])).then_some("only the standard mode is priced"),
-            ["mcp_servers"] => (!is_empty).then_some("how often the provider calls them is not bounded"),
+            ["reasoning", ..] => (!is(&["standard"])).then_some("this gateway only has prices for the standard mode"),
+            ["mcp_servers"] => {
+                (!is_empty).then_some("the number of calls that the provider makes to these servers is not limited")
+            }
             // The first is Anthropic's; the others are of servers that fall back to further models.
             [
                 "fallbacks" | "fallback_models" | "models" | "plugins" | "preset" | "providerOptions"
@@ -234,18 +236,17 @@ impl<'a> Reading<'a> {
                 if !is_empty {
                     inputs.other_models = inputs.other_models.or(path.first().copied());
                 }
-                (!is_empty).then_some("another model may answer, at its own prices")
+                (!is_empty).then_some("another model may answer, at other prices")
             }
             // OpenRouter's: who may serve the same model.
             ["provider"] => (!only_restricts(found.bytes(body)))
-                .then_some("by whom the model is served is asked for, each at a price of its own"),
+                .then_some("it selects who serves the model, and prices differ between them"),
             // Alibaba's for Qwen, and xAI's for Grok, which has a value for "off".
             ["enable_search" | "search_parameters"] => (found.kind != Kind::Bool(false) && !is_off(found.bytes(body)))
-                .then_some("how often the provider searches, and for what fee, is not known"),
-            ["background"] => {
-                (found.kind != Kind::Bool(false)).then_some("what is made when the call is over states no usage")
-            }
-            ["prediction"] => Some("what it predicts wrongly is billed as output"),
+                .then_some("the number and the price of the provider's searches are not known"),
+            ["background"] => (found.kind != Kind::Bool(false))
+                .then_some("the usage of work that continues after the call is not reported"),
+            ["prediction"] => Some("wrongly predicted tokens are billed as output too"),
             ["compaction"] => Some(COMPACTS),
             ["context_management"] => may_say("compact").then_some(COMPACTS),
             _ => None,
@@ -300,14 +301,14 @@ impl<'a> Reading<'a> {
         if let Some(tools) = tools.filter(|_| typed) {
             let calls = tool_calls.filter(|_| dialect == Dialect::OpenAiResponses);
             if read_tools(tools.bytes(body), dialect, calls, &mut inputs).is_none() {
-                inputs.unbounded.get_or_insert(Unbounded::new("tools", "they cannot be read"));
+                inputs.unbounded.get_or_insert(Unbounded::new("tools", "its content cannot be parsed"));
             }
         }
         // An item of Responses may be a bare id.
         if spelled || dialect == Dialect::OpenAiResponses || (FIRST_MEDIA..NAMES.len()).any(|at| met.name(at)) {
             for list in [messages, input.as_ref()].into_iter().flatten() {
                 if walk::messages(list.bytes(body), &mut inputs).is_err() {
-                    inputs.unbounded.get_or_insert(Unbounded::new("messages", "they cannot be read"));
+                    inputs.unbounded.get_or_insert(Unbounded::new("messages", "its content cannot be parsed"));
                 }
             }
         }

@@ -102,7 +102,7 @@ impl Answer {
         });
         match reading {
             Some(reading) if reading.is_open && !reading.ended && !reading.failed && !self.failed => {
-                Err("the upstream's stream ended without the mark of its end".into())
+                Err("the upstream's stream ended without its final event".into())
             }
             _ => Ok(rest),
         }
@@ -126,7 +126,7 @@ impl Answer {
         };
         let Some(data) = frame.data_ref() else { return Heard::of_end(self.end()) };
         let Ok(part) = self.tap.hear(data) else {
-            let what = "the upstream sent an event beyond 16 MiB";
+            let what = "the upstream sent an event larger than 16 MiB";
             let rejection = Rejection::new(RejectionKind::UpstreamGarbled, what);
             return Heard::Broken(Some(StreamBroken(rejection).into()));
         };

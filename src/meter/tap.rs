@@ -65,7 +65,7 @@ impl Tap {
             }
             Some(_) if dialect.is_none() => return Tap::none(),
             Some(_) => {
-                tracing::warn!("an answer came in a content-encoding that was not asked for; its usage is not read");
+                tracing::warn!("an answer has a content-encoding that was not requested; its usage is not read");
                 return Tap::none();
             }
         };
@@ -171,7 +171,7 @@ impl Listener {
                 *len += chunk.len();
                 if *len > most(*dialect) {
                     if dialect.is_some() {
-                        tracing::warn!("an answer is larger than what is kept of it; its usage is not read");
+                        tracing::warn!("an answer exceeds the buffer limit; its usage is not read");
                     }
                     *self = Listener::None;
                 } else if first.is_empty() {

@@ -23,7 +23,7 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
     let Some(rewriter) = with.begin(call, &parts) else { return Response::from_parts(parts, body) };
     if !is_readable(&parts.headers) {
         // Passing it on would bypass a rewriter that redacts.
-        let message = "the upstream sent a stream in a coding that was not asked for, and that cannot be rewritten";
+        let message = "the upstream sent a stream in a content-encoding that was not requested and cannot be rewritten";
         return Call::reject(Rejection::new(RejectionKind::UpstreamGarbled, message));
     }
     if Gunzip::is_needed(&parts.headers) {
@@ -75,7 +75,9 @@ impl<R: Rewriter> RewriteBody<R> {
             }
         });
         verdict?;
-        scanned.map_err(|_| Rejection::new(RejectionKind::UpstreamGarbled, "the upstream sent an event beyond 16 MiB"))
+        scanned.map_err(|_| {
+            Rejection::new(RejectionKind::UpstreamGarbled, "the upstream sent an event larger than 16 MiB")
+        })
     }
 
     fn finish(&mut self) -> Result<(), Rejection> {

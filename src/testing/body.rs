@@ -81,7 +81,10 @@ impl http_body::Body for Scripted {
                 }
                 Some(Step::Abort) => {
                     this.steps.clear();
-                    let error = io::Error::new(io::ErrorKind::ConnectionReset, "the simulated provider broke off");
+                    let error = io::Error::new(
+                        io::ErrorKind::ConnectionReset,
+                        "the simulated provider stopped in the middle of its answer",
+                    );
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Some(Step::Complete) => this.bill.complete(this.line),

@@ -85,7 +85,7 @@ impl Simulated {
     {
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
-            return error(Dialect::OpenAiChat, StatusCode::BAD_REQUEST, "the request broke off");
+            return error(Dialect::OpenAiChat, StatusCode::BAD_REQUEST, "the request body was cut off");
         };
         if let Some(received) = &mut *lock(&self.shared.received) {
             received.push(Received {
@@ -114,7 +114,7 @@ impl Simulated {
             _ => return error(endpoint.dialect, StatusCode::NOT_FOUND, "nothing is simulated under this path"),
         }
         let Ok(ask) = serde_json::from_slice::<Value>(&body) else {
-            return error(endpoint.dialect, StatusCode::BAD_REQUEST, "the body is no JSON");
+            return error(endpoint.dialect, StatusCode::BAD_REQUEST, "the body is not JSON");
         };
         self.generate(endpoint.dialect, &Ask::new(&ask, input), &script)
     }

@@ -117,8 +117,8 @@ impl Passage {
                 self.waited(gather(body, &mut translator, &mut out)).await?;
             } else {
                 let bytes = self.waited(collected(body, MOST)).await;
-                let bytes =
-                    bytes.ok_or_else(|| Fault::garbled("the upstream's answer broke off, or is larger than is read"));
+                let bytes = bytes
+                    .ok_or_else(|| Fault::garbled("the upstream's answer was cut off, or is too large to translate"));
                 translator.try_whole(&bytes?, self.upstream, &mut out)?;
             }
             let Some(next) = translator.going_on(&self.asked) else {
@@ -149,11 +149,12 @@ impl Passage {
 
     /// Continues an answer that paused. Returns the next body, and whether it is a stream.
     pub(super) async fn go_on(&self, next: Bytes) -> Result<(Body, bool), Fault> {
-        let again =
-            self.again.as_ref().ok_or_else(|| Fault::garbled("the upstream paused, and cannot be asked again"))?;
+        let again = self.again.as_ref().ok_or_else(|| {
+            Fault::garbled("the upstream paused its answer, and the gateway cannot ask it to continue")
+        })?;
         let response = again(next).await;
         if let Some(rejection) = response.extensions().get::<Rejection>() {
-            tracing::info!(%rejection, "an answer that paused was not gone on with");
+            tracing::info!(%rejection, "a paused answer could not be continued");
             return Err(Fault::truncated());
         }
         let (mut parts, mut body) = response.into_parts();

@@ -49,7 +49,7 @@ impl TranslatedBody {
                     self.translator.resume();
                     self.inner = body;
                 }
-                Ok((_, false)) => self.fail(&Fault::garbled("the upstream went on with a stream in JSON")),
+                Ok((_, false)) => self.fail(&Fault::garbled("the upstream continued a stream with plain JSON")),
                 Err(fault) => self.fail(&fault),
             }
         }

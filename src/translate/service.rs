@@ -59,7 +59,7 @@ where
                 let inner = again.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 Box::pin(async move {
                     let failed = |_| {
-                        let why = "the service within failed when it was asked to go on";
+                        let why = "the inner service failed when it was asked to continue its answer";
                         Call::reject(Rejection::new(RejectionKind::UpstreamUnreachable, why))
                     };
                     inner.oneshot(request).await.map_or_else(failed, |answer| answer.map(Body::new))
@@ -87,7 +87,7 @@ impl TranslateLayer {
         let bytes = match call.head() {
             Some(_) => Body::new(body).try_into_bytes().map_err(|_| {
                 Rejection::misconfigured(
-                    "the body that `IngestLayer` read is not in memory any more: a layer wrapped it",
+                    "the request body that `IngestLayer` read is no longer in memory: an inner layer has wrapped it",
                 )
             }),
             None => self.ingest.read(&mut parts, pin!(body), &call).await,
@@ -146,8 +146,8 @@ fn check_paid(call: &Call, model: &Arc<str>) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::misconfigured(
-        "money was granted before it was known which model would be paid: have a route name the model that \
-         `TranslateLayer::model` asks for (`RouteLayer` outside of `BudgetLayer`, or `GatewayLayer::router`, whose target must be in \
-         the client's dialect)",
+        "the budget was reserved before the model was chosen: have a route name the model that `TranslateLayer::model` asks \
+         for (`RouteLayer` outside of `BudgetLayer`, or `GatewayLayer::router`, whose target must be in the client's \
+         dialect)",
     ))
 }

@@ -78,7 +78,9 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
     }
     if parts.status == StatusCode::FORBIDDEN {
         // It may concern only the model, and the message is for the client; but the client cannot fix it.
-        tracing::warn!("the provider answered 403: has our credential the right to what it is asked for?");
+        tracing::warn!(
+            "the provider answered 403; check whether the gateway's credential is allowed to do what was requested"
+        );
     }
     if parts.status == StatusCode::TOO_MANY_REQUESTS
         && let Some(mark) = translate::OutOfTokens::of(&parts.headers)
@@ -91,13 +93,19 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         // Anthropic sends it with a third of its successful answers, and clients take it for throttling.
         parts.headers.remove(header::RETRY_AFTER);
     } else if is_html(&parts.headers) {
-        tracing::info!(status = parts.status.as_u16(), "an error of type text/html; is the base URL right?");
+        tracing::info!(
+            status = parts.status.as_u16(),
+            "the provider sent an error of type text/html; check the base URL"
+        );
         return Ok(by_its_status(parts, asked));
     }
     // Providers may repeat the credential in an error. An encoding that we cannot read cannot be searched for it.
     let hidden = asked.secret.as_ref().filter(|_| !parts.status.is_success());
     if hidden.is_some() && is_coded_otherwise(&parts.headers) {
-        tracing::info!(status = parts.status.as_u16(), "an error in a content-encoding that was not asked for");
+        tracing::info!(
+            status = parts.status.as_u16(),
+            "the provider sent an error in a content-encoding that was not requested"
+        );
         return Ok(by_its_status(parts, asked));
     }
     if (hidden.is_some() || !asked.accepts_gzip) && Gunzip::is_needed(&parts.headers) {
@@ -141,7 +149,7 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
     if parts.status == StatusCode::UNAUTHORIZED {
         return Some(
             Rejection::new(RejectionKind::UpstreamCredential, "the gateway could not authenticate itself upstream")
-                .internal("the provider answered 401 to our credential"),
+                .internal("the provider answered 401 to the gateway's credential"),
         );
     }
     if parts.status.is_redirection() {
@@ -149,14 +157,14 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
         // upstream.
         return Some(
             Rejection::new(RejectionKind::UpstreamGarbled, "the upstream answered with a redirect")
-                .internal("a redirect; is the base URL right?"),
+                .internal("the provider sent a redirect; check the base URL"),
         );
     }
     // A client takes 1xx for an interim answer, and a status above 599 is invalid (RFC 9110 section 15).
     if !(200..600).contains(&parts.status.as_u16()) {
         return Some(Rejection::new(
             RejectionKind::UpstreamGarbled,
-            format!("the upstream answered {}, which is no status of an answer", parts.status.as_u16()),
+            format!("the upstream answered {}, an invalid status", parts.status.as_u16()),
         ));
     }
     if parts.status.is_success() && is_html(&parts.headers) {
@@ -165,7 +173,7 @@ fn in_its_place(parts: &Parts) -> Option<Rejection> {
                 RejectionKind::UpstreamGarbled,
                 format!("the upstream answered {} with a web page", parts.status.as_u16()),
             )
-            .internal("an answer of type text/html; is the base URL right?"),
+            .internal("the provider sent an answer of type text/html; check the base URL"),
         );
     }
     None

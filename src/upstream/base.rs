@@ -34,7 +34,7 @@ impl Base {
     pub(super) fn parse(base_url: &str) -> Result<Self, ProviderError> {
         let bad = |why: &str| ProviderError::new(format!("base URL: {why}"));
         if base_url.contains('#') {
-            return Err(bad("a fragment means nothing here"));
+            return Err(bad("it must not have a fragment (`#`)"));
         }
         let uri: Uri = base_url.trim().parse().map_err(|_| bad("not a URL"))?;
         let parts = uri.into_parts();
@@ -44,7 +44,7 @@ impl Base {
             .ok_or_else(|| bad("it must begin with http:// or https://"))?;
         let authority = parts.authority.ok_or_else(|| bad("it has no host"))?;
         if authority.as_str().contains('@') {
-            return Err(bad("credentials do not belong in it"));
+            return Err(bad("it must not contain credentials"));
         }
         let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let query = path.query().filter(|query| !query.is_empty()).map(str::to_owned);

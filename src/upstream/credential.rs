@@ -45,7 +45,7 @@ impl Credential {
     /// If the value contains bytes that are not allowed in a header.
     pub fn header(name: HeaderName, value: &str) -> Result<Self, ProviderError> {
         let mut value = HeaderValue::from_str(value.trim())
-            .map_err(|_| ProviderError::new("the credential has characters that no header can carry"))?;
+            .map_err(|_| ProviderError::new("the credential contains characters that are not allowed in a header"))?;
         value.set_sensitive(true);
         let said = value.as_bytes();
         let proof = match said.iter().position(|byte| *byte == b' ') {

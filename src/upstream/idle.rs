@@ -105,8 +105,10 @@ where
         }
         this.patience.poll_lost(*this.idle, cx).map(|()| {
             this.inner.set(None);
-            let rejection =
-                Rejection::new(RejectionKind::UpstreamTimeout, "the upstream fell silent in the middle of its answer");
+            let rejection = Rejection::new(
+                RejectionKind::UpstreamTimeout,
+                "the upstream stopped sending in the middle of its answer",
+            );
             Some(Err(StreamBroken(rejection).into()))
         })
     }

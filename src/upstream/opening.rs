@@ -70,8 +70,7 @@ impl Openings {
         let mut opening = None;
         if !lock(&self.http1).contains(&host) {
             let turn = while_awaited(timeout(patience, self.turn(&host))).await;
-            opening =
-                turn.ok_or_else(|| io::Error::other("its call has found another connection"))?.unwrap_or_default();
+            opening = turn.ok_or_else(|| io::Error::other("the call found another connection"))?.unwrap_or_default();
         }
         let connected = connecting.await;
         let is_shared = connected.as_ref().is_ok_and(|connection| connection.connected().is_negotiated_h2());

@@ -271,7 +271,7 @@ impl Config {
     ) -> Result<Request<Body>, Rejection> {
         let call = Call::of(&request).cloned().ok_or_else(|| {
             Rejection::misconfigured(
-                "no call has been opened: put `CallLayer`, or any layer of tollgate, outside of `Provider`",
+                "no call has been opened: put `CallLayer`, or any other tollgate layer, outside of `Provider`",
             )
         })?;
         let (mut parts, body) = request.into_parts();
@@ -303,7 +303,7 @@ impl Config {
             // Otherwise our credential would go to a path that this provider does not have.
             if (target.dialect == Dialect::Anthropic) != (self.dialect == Dialect::Anthropic) {
                 return Err(Rejection::misconfigured(format!(
-                    "the upstream `{}` was added as one that speaks {:?}, and its `Provider` speaks {:?}",
+                    "the upstream `{}` was added as {:?}, but its `Provider` speaks {:?}",
                     target.upstream, target.dialect, self.dialect
                 )));
             }
@@ -311,9 +311,9 @@ impl Config {
         let path = endpoint
             .upstream_path()
             .ok_or_else(|| Rejection::new(RejectionKind::NotFound, "no provider serves this path"))?;
-        self.base.uri(path, asked.query()).ok_or_else(|| {
-            Rejection::new(RejectionKind::InvalidRequest, "the query of the request is no part of a URL")
-        })
+        self.base
+            .uri(path, asked.query())
+            .ok_or_else(|| Rejection::new(RejectionKind::InvalidRequest, "the query is not valid in a URL"))
     }
 }
 

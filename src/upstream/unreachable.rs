@@ -10,11 +10,11 @@ pub(super) fn unreachable(error: &BoxError) -> Rejection {
     let (unsent, refused) = (is_connect(&**error) || has_no_listener(&**error), is_refused(&**error));
     let internal = chain(&**error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let (kind, message) = match (timed_out, unsent) {
-        _ if refused => (RejectionKind::UpstreamUnreachable, "the upstream took no more on that connection"),
-        (true, true) => (RejectionKind::UpstreamTimeout, "the upstream could not be connected to in time"),
-        (true, false) => (RejectionKind::UpstreamTimeout, "the upstream has gone silent before it answered"),
+        _ if refused => (RejectionKind::UpstreamUnreachable, "the upstream refused the request without processing it"),
+        (true, true) => (RejectionKind::UpstreamTimeout, "the connection to the upstream timed out"),
+        (true, false) => (RejectionKind::UpstreamTimeout, "the upstream stopped responding before it answered"),
         (false, true) => (RejectionKind::UpstreamUnreachable, "the upstream could not be reached"),
-        (false, false) => (RejectionKind::UpstreamUnreachable, "the upstream hung up without an answer"),
+        (false, false) => (RejectionKind::UpstreamUnreachable, "the upstream closed the connection without an answer"),
     };
     let rejection = Rejection::new(kind, message).internal(internal);
     if unsent || refused { rejection.nothing_sent() } else { rejection }

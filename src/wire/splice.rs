@@ -165,9 +165,9 @@ impl fmt::Display for SpliceError {
         match self {
             Self::Overlap { span } => write!(f, "an edit at bytes {span:?} overlaps another"),
             Self::OutOfBounds { span, len } => {
-                write!(f, "an edit at bytes {span:?} of a document of {len} bytes")
+                write!(f, "an edit at bytes {span:?} is outside of the document of {len} bytes")
             }
-            Self::NotAnObject { span } => write!(f, "a member inserted at bytes {span:?}, which are no object"),
+            Self::NotAnObject { span } => write!(f, "a member inserted at bytes {span:?}, which are not an object"),
         }
     }
 }

@@ -285,7 +285,7 @@ pub struct EventTooLarge {
 
 impl fmt::Display for EventTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an event of more than {} bytes", self.limit)
+        write!(f, "an event is larger than {} bytes", self.limit)
     }
 }
 

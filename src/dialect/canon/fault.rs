@@ -24,7 +24,7 @@ impl Fault {
 
     /// More of the answer would have to be kept than is allowed.
     pub(crate) fn too_large() -> Self {
-        Fault::garbled("the upstream's answer is larger than is kept")
+        Fault::garbled("the upstream's answer is too large to translate")
     }
 
     /// The stream ended before the answer did.

@@ -153,7 +153,7 @@ impl StreamTranslator {
         if content.as_ref().is_some_and(Content::is_too_large) {
             return Err(Fault::too_large());
         }
-        scanned.map_err(|_| Fault::garbled("the upstream sent an event beyond 16 MiB"))
+        scanned.map_err(|_| Fault::garbled("the upstream sent an event larger than 16 MiB"))
     }
 
     /// Ends the stream. If the upstream's stream broke off, it ends with an error event.

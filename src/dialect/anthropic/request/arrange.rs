@@ -158,7 +158,7 @@ fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejectio
     if !abilities.prefill {
         return Err(invalid(
             "messages",
-            "the last message must not be the assistant's: this model begins its own answer",
+            "the last message must not be from the assistant: this model does not continue a prefilled answer",
         ));
     }
     while last.blocks.len() > 1 && last.blocks.last().is_some_and(is_blank) {

@@ -123,7 +123,7 @@ pub(super) fn source<'a>(path: &Path<'_>, source: Option<Raw<'a>>) -> Result<Sou
             let data = word("data").ok_or_else(|| wrong("has no data"))?.into_plain();
             let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
             if !data.bytes().all(is_base64) {
-                return Err(wrong("is no base64"));
+                return Err(wrong("is not base64"));
             }
             Ok(Source::Base64 { media_type: Cow::Owned(media_type.into_plain().into_owned()), data })
         }
@@ -131,6 +131,6 @@ pub(super) fn source<'a>(path: &Path<'_>, source: Option<Raw<'a>>) -> Result<Sou
         "url" => Ok(Source::Url(word("url").ok_or_else(|| wrong("has no url"))?)),
         // Files belong to one provider; another does not have them.
         "file" => Err(unsupported(format!("{path}.source"))),
-        _ => Err(wrong("is of no known type")),
+        _ => Err(wrong("has an unknown type")),
     }
 }

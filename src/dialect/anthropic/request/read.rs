@@ -153,7 +153,7 @@ fn member<'a>(
         "tools" => tools(value, conversation, warnings)?,
         "tool_choice" => choose(value, conversation)?,
         "thinking" => {
-            let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
+            let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "has an unknown form"))?;
             conversation.thinking = Some(thinking);
         }
         "output_config" => output_config(object("output_config", value)?, conversation, warnings)?,
@@ -197,7 +197,8 @@ fn output_config<'a>(
         match &*name {
             "effort" => {
                 let effort = value.text().and_then(|name| Effort::named(name.as_str()));
-                conversation.effort = Some(effort.ok_or_else(|| invalid("output_config.effort", "is no known level"))?);
+                conversation.effort =
+                    Some(effort.ok_or_else(|| invalid("output_config.effort", "is not a known level"))?);
             }
             "format" => conversation.format = format("output_config.format", value)?,
             other => warnings.dropped(format!("output_config.{other}"))?,
@@ -290,7 +291,7 @@ fn additions(conversation: &mut Conversation<'_>, warnings: &mut Warnings) -> Re
         });
     }
     if added && has_too_many(conversation.tools.len()) {
-        return Err(invalid("messages", "add more tools than a request may have"));
+        return Err(invalid("messages", "load more tools than a request may have"));
     }
     if added { warnings.adapted("messages.tool_addition") } else { Ok(()) }
 }

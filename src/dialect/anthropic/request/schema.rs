@@ -91,10 +91,10 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
 /// The object that a reference points to.
 fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw<'a>, Rejection> {
     let steps = reference.strip_prefix("#/");
-    let steps = steps.ok_or_else(|| invalid(format!("{path}.$ref"), "must be within the schema"))?;
+    let steps = steps.ok_or_else(|| invalid(format!("{path}.$ref"), "must point into the same schema"))?;
     let found = steps.split('/').try_fold(schema, |within, step| within.member(step));
     let found = found.filter(|found| found.is_object());
-    found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to nothing within the schema"))
+    found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to something that is not in the schema"))
 }
 
 /// All references in a schema, at any depth.

@@ -124,7 +124,7 @@ fn block<'a>(
             BlockKind::Text(Escaped::join(&["Tool available: ", name.as_str()]))
         }
         known if FOREIGN.contains(&known) => BlockKind::Foreign { raw },
-        _ => return Err(invalid(format!("{path}.type"), "is no known type of block")),
+        _ => return Err(invalid(format!("{path}.type"), "is not a known type of block")),
     };
     blocks.push(Block { cache, ..Block::new(kind) });
     Ok(())

@@ -52,7 +52,7 @@ pub(super) fn tools(
         };
     }
     if aim.abilities.completion_tokens && tools.len() > MOST {
-        return Err(refused("tools", &format!("more than {MOST} tools, which the upstream does not take")));
+        return Err(refused("tools", &format!("more than {MOST} tools, which the upstream does not accept")));
     }
     out.key("tools").open('[');
     for (at, each) in tools.iter().enumerate() {

@@ -38,7 +38,7 @@ pub(super) fn image<'a>(path: &Path<'_>, part: Raw<'a>, warnings: &mut Warnings)
         return Err(invalid(format!("{path}.image_url.url"), "must be an http, https or data URL"));
     }
     let (media_type, data) = data_url(url.into_plain());
-    let data = data.ok_or_else(|| invalid(format!("{path}.image_url.url"), "is no data URL"))?;
+    let data = data.ok_or_else(|| invalid(format!("{path}.image_url.url"), "is not a data URL"))?;
     match image_type(&media_type, &data) {
         Some(media_type) => Ok(BlockKind::Image(Source::Base64 { media_type: media_type.into(), data })),
         None => Err(invalid(format!("{path}.image_url.url"), "must be a JPEG, PNG, GIF or WebP image")),

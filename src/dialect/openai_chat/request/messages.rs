@@ -47,7 +47,7 @@ impl<'w> Messages<'w> {
                 "user" => (Role::User, self.user(&path, said)?),
                 "assistant" => (Role::Assistant, self.assistant(&path, at, message)?),
                 "tool" | "function" => (Role::User, vec![self.result(&path, said)?]),
-                _ => return Err(invalid(format!("{path}.role"), "is no known role")),
+                _ => return Err(invalid(format!("{path}.role"), "is not a known role")),
             };
             if name.is_some() && role != Role::User {
                 self.warnings.dropped("messages.name")?;
@@ -74,7 +74,7 @@ impl<'w> Messages<'w> {
             "file" => media::file(path, part).map(Some),
             // If it were left out, the model would answer as if nobody had spoken.
             "input_audio" => Err(unsupported(path.to_string())),
-            _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+            _ => Err(invalid(format!("{path}.type"), "is not a known type of content")),
         })
     }
 
@@ -125,7 +125,7 @@ impl<'w> Messages<'w> {
                     Some(block) => Ok(Some(block.kind)),
                     None => warnings.dropped("messages.content.thinking").map(|()| None),
                 },
-                _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+                _ => Err(invalid(format!("{path}.type"), "is not a known type of content")),
             },
         )?);
         blocks.extend(refusal.map(Block::text));
@@ -199,7 +199,7 @@ impl<'w> Messages<'w> {
                         "text" => text(part, path).map(Some),
                         "image_url" => media::image(path, part, warnings).map(Some),
                         "file" => media::file(path, part).map(Some),
-                        _ => Err(invalid(format!("{path}.type"), "is no known type of content")),
+                        _ => Err(invalid(format!("{path}.type"), "is not a known type of content")),
                     });
                     Content::Blocks(within?)
                 }

@@ -135,7 +135,7 @@ impl<'a> Held<'a> {
             "response_format" => self.format = format(value)?,
             "reasoning_effort" => self.effort = effort(value)?,
             "thinking" => {
-                let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "is of no known form"))?;
+                let thinking = Thinking::read(value).ok_or_else(|| invalid("thinking", "has an unknown form"))?;
                 conversation.thinking = Some(thinking);
             }
             "output_config" => output_config(object("output_config", value)?, conversation, warnings)?,
@@ -231,7 +231,7 @@ fn effort(value: Raw<'_>) -> Result<Option<Effort>, Rejection> {
         None => Err(invalid("reasoning_effort", "must be a string")),
         Some(word) => match Effort::named(word.as_str()) {
             Some(effort) => Ok(Some(effort)),
-            None => Err(invalid("reasoning_effort", "is no known level")),
+            None => Err(invalid("reasoning_effort", "is not a known level")),
         },
     }
 }
@@ -271,7 +271,7 @@ fn format(value: Raw<'_>) -> Result<Option<Format<'_>>, Rejection> {
             let word = |name: &str| asked.member(name).and_then(Raw::text);
             Ok(Some(Format::Schema { name: word("name"), description: word("description"), schema }))
         }
-        _ => Err(invalid("response_format.type", "is no known format")),
+        _ => Err(invalid("response_format.type", "is not a known format")),
     }
 }
 

@@ -58,7 +58,7 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>, warnings: &mut Warnings) -> Result<
             named(path, entry, definition, ToolKind::Custom { grammar }, warnings)
         }
         // If it were dropped silently, the model would lack what its client relies on.
-        _ => Err(invalid(format!("{path}.type"), "is no type of tool that can be translated")),
+        _ => Err(invalid(format!("{path}.type"), "is not a type of tool that can be translated")),
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn choose<'a>(
         "required" | "any" => Some(ToolChoice::Any),
         _ => None,
     };
-    let unknown = || invalid("tool_choice", "is no known choice");
+    let unknown = || invalid("tool_choice", "is not a known choice");
     let has_none = conversation.tools.is_empty();
     if let Some(word) = value.text() {
         let choice = mode(word.as_str()).ok_or_else(unknown)?;
@@ -129,7 +129,7 @@ pub(super) fn choose<'a>(
         let word = allowed.member("mode").and_then(Raw::text).unwrap_or_default();
         let choice = mode(word.as_str()).unwrap_or(ToolChoice::Auto);
         if choice == ToolChoice::Any && conversation.tools.is_empty() && !has_none {
-            return Err(invalid("tool_choice", "names no tool that is in `tools`"));
+            return Err(invalid("tool_choice", "names a tool that is not in `tools`"));
         }
         conversation.choice = Some(choice);
         return Ok(());

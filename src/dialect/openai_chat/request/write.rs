@@ -77,7 +77,7 @@ pub(crate) fn write(
     out.key("messages").open('[');
     Dialogue::new(&mut out, aim, warnings).write(&conversation)?;
     if out.as_str().ends_with('[') {
-        return Err(invalid("messages", "must say something"));
+        return Err(invalid("messages", "must not be empty"));
     }
     out.close(']').close('}');
     Ok(out.finish())

@@ -112,7 +112,7 @@ impl Reader {
         chunk.choice.iter().chain(&chunk.more).try_for_each(|choice| self.choice(choice, sink))?;
         if self.calls.have_lost() {
             // A client that ran the tool would run it with another input than the model meant.
-            return Err(Fault::garbled("the upstream sent arguments of a tool call behind the calls that follow it"));
+            return Err(Fault::garbled("the upstream sent arguments of a tool call after later tool calls had begun"));
         }
         match self.calls.are_too_many() || self.kept + self.calls.size() > MOST_KEPT {
             true => Err(Fault::too_large()),
@@ -292,7 +292,7 @@ impl Reader {
 
     fn finish_reason(&mut self, reason: &Escaped<'_>, sequence: Option<&Escaped<'_>>) -> Result<(), Fault> {
         let Some(reason) = finish::reason(reason.as_str()) else {
-            return Err(Fault::new(FaultKind::Overloaded, "the upstream gave up in the middle of its answer"));
+            return Err(Fault::new(FaultKind::Overloaded, "the upstream stopped in the middle of its answer"));
         };
         if self.finish.is_none() {
             self.finish = Some(reason);
