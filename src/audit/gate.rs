@@ -48,15 +48,15 @@ impl AuditGate {
         match &self.way {
             Way::Queue(queue) => {
                 let place =
-                    queue.place().ok_or_else(|| full("the audit queue is full: its sink fails, or is too slow"))?;
+                    queue.place().ok_or_else(|| full("the audit queue is full: its sink fails or is too slow"))?;
                 call.on_close_shared(move |outcome| place.fill(outcome.clone()));
             }
             Way::Journal(journal) => {
-                let why = "the journal is full, or its disk takes nothing";
+                let why = "the journal is full, or its disk accepts no writes";
                 let trail = Arc::new(journal.begin().ok_or_else(|| full(why))?);
                 if !call.set_trail(trail.clone()) {
                     return Err(Rejection::misconfigured(
-                        "a call is written to one journal: give it several sinks, and the stack one `AuditLayer::journaled`",
+                        "this stack has several `AuditLayer::journaled`: use only one, and add several sinks to its journal",
                     ));
                 }
                 call.on_close_shared(move |outcome| trail.close(outcome));

@@ -70,7 +70,7 @@ impl<'a> Parts<'a> {
 /// Logs a record that no sink takes: the last place to keep it.
 pub(super) fn lost(record: &AuditRecord, error: &dyn Display) {
     let record = serde_json::to_string(record).unwrap_or_default();
-    tracing::error!(%error, record, "an audit record is in this log only");
+    tracing::error!(%error, record, "the sink refused an audit record for good; it is kept only in this log line");
 }
 
 #[cfg(test)]

@@ -29,10 +29,10 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(url: &str) -> Result<Self, NotAWebhook> {
-        let url: Uri = url.parse().map_err(|_| NotAWebhook("the URL cannot be read"))?;
+        let url: Uri = url.parse().map_err(|_| NotAWebhook("the URL is not valid"))?;
         let is_http = url.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
         if !is_http || url.authority().is_none() {
-            return Err(NotAWebhook("the URL is not an absolute one of http or https"));
+            return Err(NotAWebhook("the URL is not an absolute http or https URL"));
         }
         Ok(Endpoint { url, rests: Mutex::default() })
     }
@@ -50,7 +50,8 @@ impl Endpoint {
         let rests = *self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let left = rests.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         if !left.is_zero() {
-            let why = format!("the endpoint has asked to be left alone for {} ms more", left.as_millis());
+            let why =
+                format!("the endpoint asked by `retry-after` not to be called for another {} ms", left.as_millis());
             return Err(StoreError::unavailable(why));
         }
         let answering = tokio::time::timeout(PATIENCE, client.oneshot(request));

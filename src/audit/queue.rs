@@ -101,7 +101,7 @@ impl Queue {
             let calls = self.writer.capacity - self.places_left();
             tracing::error!(
                 calls,
-                "the audit trail is not written after half a minute: the records of so many calls are in memory only, and lost if the process ends now"
+                "the audit trail could not be written within 30 seconds: the records of this many calls are only in memory, and are lost if the process ends now"
             );
         }
     }
@@ -155,7 +155,7 @@ impl Writer {
     fn leave_out(&self) {
         if self.left_out.fetch_add(1, Ordering::Relaxed) == self.told.load(Ordering::Relaxed) {
             tracing::warn!(
-                "the audit queue is nearly full: refusals of calls without a good key are counted, not recorded"
+                "the audit queue is nearly full: refusals of calls without a valid key are only counted, not recorded"
             );
         }
     }
@@ -167,7 +167,7 @@ impl Writer {
             let refusals = left_out - self.told.swap(left_out, Ordering::Relaxed);
             tracing::warn!(
                 refusals,
-                "refusals of calls without a good key were not recorded: the audit queue was nearly full"
+                "refusals of calls without a valid key were not recorded, because the audit queue was nearly full"
             );
         }
     }
@@ -182,7 +182,7 @@ impl Writer {
                 continue;
             };
             if part.len() == records.len() && part.len() > 1 {
-                tracing::error!(error = %Chain(&error), records = part.len(), "audit records were refused together: which of them it is will show");
+                tracing::error!(error = %Chain(&error), records = part.len(), "the sink refused a batch of audit records; sending it again in parts to find the faulty ones");
             }
             for record in parts.refused() {
                 lost(record, &Chain(&error));
@@ -197,7 +197,7 @@ impl Writer {
             if !error.is_unavailable() {
                 return Err(error);
             }
-            tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written");
+            tracing::error!(error = %Chain(&error), records = records.len(), "audit records could not be written; trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }

@@ -30,7 +30,7 @@ impl Rotating {
     fn rotate(&mut self) -> io::Result<()> {
         let mut number = self.last.max(highest(&self.path)?);
         let kept = loop {
-            number = number.checked_add(1).ok_or_else(|| io::Error::other("no number is left"))?;
+            number = number.checked_add(1).ok_or_else(|| io::Error::other("no file number is left"))?;
             let kept = numbered(&self.path, number);
             if !kept.try_exists()? {
                 break kept;
@@ -116,7 +116,7 @@ impl Write for Rotating {
                 // A file that is too large is better than a lost record. Rotation is tried again after another `most`
                 // bytes.
                 if let Err(error) = self.rotate() {
-                    tracing::warn!(path = %self.path.display(), %error, "a file of records could not be begun anew");
+                    tracing::warn!(path = %self.path.display(), %error, "a file of records could not be rotated; writing continues in the same file");
                 }
                 self.len = 0;
             }

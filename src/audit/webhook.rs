@@ -66,7 +66,7 @@ impl<C> Webhook<C> {
         let secret = secret.strip_prefix("whsec_").and_then(|secret| STANDARD.decode(secret).ok());
         let secret = secret.filter(|secret| (24..=64).contains(&secret.len()));
         let keyed = secret.and_then(|secret| Hmac::new_from_slice(&secret).ok());
-        let keyed = keyed.ok_or(NotAWebhook("the secret is not `whsec_` and 24 to 64 bytes in base64"))?;
+        let keyed = keyed.ok_or(NotAWebhook("the secret must be `whsec_` followed by 24 to 64 bytes in base64"))?;
         Ok(Webhook { endpoint, keyed, client, dead_letters: None })
     }
 
@@ -127,7 +127,7 @@ where
             match &self.dead_letters {
                 _ if given_up.is_empty() => {}
                 Some(lines) => {
-                    tracing::error!(%status, records = given_up.len(), "a webhook refused audit records: they are dead letters");
+                    tracing::error!(%status, records = given_up.len(), "the webhook refused audit records for good; writing them to the dead letters");
                     lines.write(given_up).await?;
                 }
                 // Not an error: the caller would send the whole batch again, including what was taken.
@@ -175,7 +175,7 @@ where
         match (self.endpoint.post(self.client.clone(), request).await?, &self.dead_letters) {
             (None, _) => Ok(()),
             (Some(status), Some(lines)) => {
-                tracing::error!(%status, event = %event.id, "a webhook refused an event: it is a dead letter");
+                tracing::error!(%status, event = %event.id, "the webhook refused an event for good; writing it to the dead letters");
                 lines.lines(std::slice::from_ref(event)).await
             }
             (Some(status), None) => Err(StoreError::broken(format!("the webhook answered {status}"))),

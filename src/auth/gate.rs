@@ -38,7 +38,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
         if call.principal().is_none() {
             if call.route().is_some() {
                 return Err(Rejection::misconfigured(
-                    "`RouteLayer` stands outside of `KeyAuthLayer`, and has routed without the key's aliases: put it inside",
+                    "`RouteLayer` is outside of `KeyAuthLayer` and routed without the key's aliases: put `RouteLayer` inside",
                 ));
             }
             let record = self.authenticate(&parts.headers, call).await?;
@@ -47,7 +47,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
             for name in &CREDENTIALS {
                 parts.headers.remove(name);
             }
-            call.note(Decision::allow("auth", "the key is good"));
+            call.note(Decision::allow("auth", "the key is valid"));
         }
         call.check_spelling()?;
         // For a stack that reads the body further out.
@@ -96,7 +96,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
                 // If a store returns another key's record, the caller must not become that key's owner.
                 Ok(Some(record)) if record.digest != digest => {
                     return Err(Rejection::misconfigured(
-                        "the `KeyStore` found a record with another digest than it was asked for",
+                        "the `KeyStore` returned a record with a different digest than the one asked for",
                     ));
                 }
                 Ok(Some(record)) => return Ok(Some(record)),

@@ -50,7 +50,7 @@ impl Horizon {
             tracing::warn!(
                 %now,
                 %believed,
-                "the clock has gone ahead: until it has been so for a day, or for as long as content is kept, content is deleted by the time that it was"
+                "the clock jumped ahead; content is deleted by the earlier time until the new one has held for a day (or for the retention, if shorter)"
             );
         }
         self.is_ahead = is_ahead;

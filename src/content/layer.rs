@@ -145,7 +145,7 @@ impl ContentLayer {
         task::start(&self.shared);
         if tokio::time::timeout(LONG, written).await.is_err() {
             tracing::error!(
-                "content is not kept after half a minute: it is in memory only, and lost if the process ends now"
+                "content could not be written within 30 seconds: it is only in memory, and is lost if the process ends now"
             );
         }
     }
@@ -154,7 +154,7 @@ impl ContentLayer {
     pub(crate) fn around<S>(&self, inner: S) -> ContentService<S> {
         let Settings { keep, redactor, .. } = &self.shared.settings;
         if *keep == Keep::Redacted && redactor.is_none() {
-            tracing::error!("what is to be redacted is not kept: `ContentLayer` has nobody to redact it by");
+            tracing::error!("`ContentLayer` keeps redacted content but has no redactor, so nothing is kept");
         }
         task::sweep_too(&self.shared);
         ContentService::new(inner, self.shared.clone())

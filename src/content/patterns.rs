@@ -197,7 +197,7 @@ pub struct NotAPattern(regex::Error);
 
 impl fmt::Display for NotAPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a pattern to redact: {}", self.0)
+        write!(f, "not a valid redaction pattern: {}", self.0)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn prepared(taken: Taken, redactor: Option<&dyn Redactor>) -> (Conten
 fn left_by(with: &dyn Redactor, body: &[u8], form: Form, model: &str) -> Option<String> {
     let left = catch_unwind(AssertUnwindSafe(|| redact::redacted(body, form, model, with)));
     left.unwrap_or_else(|_| {
-        tracing::error!("a redactor panicked, and the body that it was given is left out");
+        tracing::error!("a redactor panicked; the body that it was given is not kept");
         None
     })
 }

@@ -104,7 +104,7 @@ impl Queue {
             }
         };
         if refused.is_some() {
-            self.drop_one("too many bodies wait for their sink");
+            self.drop_one("too many bodies are waiting for the sink");
         }
     }
 
@@ -147,7 +147,7 @@ impl Queue {
     pub(super) fn drop_one(&self, why: &'static str) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         if !self.is_losing.swap(true, Ordering::Relaxed) {
-            tracing::error!(why, "content is not kept; calls and their records go on");
+            tracing::error!(why, "content is not kept; calls and audit records are not affected");
         }
     }
 

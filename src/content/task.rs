@@ -22,7 +22,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Why bodies are given up that could be kept.
-const SHORT: &str = "the journal is short of room, and content goes first";
+const SHORT: &str = "the journal is short of space, and audit records take precedence over content";
 /// How often expired content is searched for: with a long retention, and with a short one.
 const SWEEP: Duration = Duration::from_secs(60);
 const SWEEP_SOON: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ impl InHand {
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        give_up(&self.shared, self.count, "their sink panicked, or the runtime has ended");
+        give_up(&self.shared, self.count, "the sink panicked, or the runtime has shut down");
     }
 }
 
@@ -129,17 +129,17 @@ async fn keep(shared: &Arc<Shared>, bodies: Vec<Taken>) {
         bodies.into_iter().map(|taken| prepared(taken, redactor.as_deref())).unzip::<_, _, Vec<_>, Vec<_>>()
     });
     // They give back their room when the sink has them.
-    let Ok((contents, _shares)) = made.await else { return give_up(shared, count, "they could not be made ready") };
+    let Ok((contents, _shares)) = made.await else { return give_up(shared, count, "the bodies could not be prepared") };
     if let Some(sealer) = sealer
         && !sealer.seal(&contents).await
     {
-        return give_up(shared, count, "the journal cannot write down what they were");
+        return give_up(shared, count, "the journal could not record the hashes of the bodies");
     }
     let mut pause = FIRST_PAUSE;
     while let Err(error) = patiently(contents.len(), sink.write(&contents)).await {
         tracing::error!(error = %Chain(&error), bodies = count, "content could not be kept");
         if !error.is_unavailable() {
-            return give_up(shared, count, "their sink will not take them");
+            return give_up(shared, count, "the sink refused the bodies");
         }
         tokio::time::sleep(pause).await;
         if is_short() {
@@ -185,13 +185,13 @@ async fn delete_before(Settings { sink, sealer, .. }: &Settings, end: Timestamp)
             Ok(0) => break,
             Ok(bodies) => deleted += bodies,
             Err(error) => {
-                tracing::error!(error = %Chain(&error), "content that is to be kept no longer could not be deleted");
+                tracing::error!(error = %Chain(&error), "content that is past its retention could not be deleted");
                 break;
             }
         }
     }
     if deleted > 0 {
-        tracing::info!(bodies = deleted, %end, "content was deleted: it was to be kept no longer");
+        tracing::info!(bodies = deleted, %end, "content that is past its retention was deleted");
         if let Some(sealer) = sealer {
             sealer.deleted_before(end, deleted);
         }

@@ -252,13 +252,13 @@ impl Bounded {
 }
 
 fn describe() {
-    describe_histogram!(semconv::TOKEN_USAGE, "Tokens of an attempt, by their type");
+    describe_histogram!(semconv::TOKEN_USAGE, "Tokens of an attempt, by type");
     describe_histogram!(semconv::OPERATION_DURATION, Unit::Seconds, "How long an attempt took");
     describe_histogram!(semconv::DURATION, Unit::Seconds, "How long an attempt took");
     describe_histogram!(
         semconv::TIME_TO_FIRST_CHUNK,
         Unit::Seconds,
-        "From a call's opening to the first its client had of a stream"
+        "Time from the opening of a call to the first part of a stream that its client got"
     );
     describe_histogram!(semconv::INPUT_TOKENS_EACH, "Input tokens of an attempt");
     describe_histogram!(semconv::OUTPUT_TOKENS_EACH, "Output tokens of an attempt");
@@ -269,31 +269,31 @@ fn describe() {
         semconv::CACHE_WRITE_TOKENS,
         semconv::REASONING_TOKENS,
     ] {
-        describe_counter!(name, "Tokens as providers stated them");
+        describe_counter!(name, "Tokens as reported by providers");
     }
     describe_gauge!("tollgate_calls_in_flight", "Calls that have opened and not closed");
     describe_counter!("tollgate_calls_total", "Calls that have closed");
     describe_counter!("tollgate_attempts_total", "Attempts at upstreams");
-    describe_counter!("tollgate_tokens_total", "Tokens as providers stated them, each class exclusive of the others");
+    describe_counter!("tollgate_tokens_total", "Tokens as reported by providers; a token counts in one class only");
     describe_counter!(
         "tollgate_cost_nanodollars_total",
-        "What the tokens that providers stated cost, in billionths of a dollar"
+        "Cost of the tokens that providers reported, in billionths of a dollar"
     );
     describe_counter!(
         "tollgate_charged_nanodollars_total",
-        "What budgets were charged for calls that closed here, in billionths of a dollar"
+        "Amount charged to budgets for calls that closed here, in billionths of a dollar"
     );
-    describe_counter!("tollgate_translation_losses_total", "What translations lost, as their clients were told");
-    describe_histogram!("tollgate_call_seconds", Unit::Seconds, "From a call's opening to its close");
+    describe_counter!("tollgate_translation_losses_total", "Losses of translations, as reported to their clients");
+    describe_histogram!("tollgate_call_seconds", Unit::Seconds, "Time from the opening of a call to its close");
     describe_histogram!(
         "tollgate_first_byte_seconds",
         Unit::Seconds,
-        "From a call's opening to the first byte of its answer"
+        "Time from the opening of a call to the first byte of its answer"
     );
     describe_histogram!(
         "tollgate_overhead_seconds",
         Unit::Seconds,
-        "What of the wait for the head of an answer was the gateway's own"
+        "The gateway's own share of the time to the head of an answer"
     );
 }
 

@@ -32,9 +32,9 @@ impl Metrics {
 }
 
 pub(super) fn describe() {
-    describe_gauge!("tollgate_settlements_waiting", "Settlements that wait for a store to take them");
-    describe_gauge!("tollgate_audit_refusing", "1 where no call is let through, since it could not be recorded");
+    describe_gauge!("tollgate_settlements_waiting", "Settlements that are waiting for a store or a runtime");
+    describe_gauge!("tollgate_audit_refusing", "1 if calls are refused because they cannot be recorded");
     describe_gauge!("tollgate_audit_places_left", "Calls that may still be open, or recorded and not yet written");
-    describe_gauge!("tollgate_audit_behind", "Lines of the journal that a sink has not had");
-    describe_counter!("tollgate_content_dropped_total", "Bodies that were to be kept, and were not");
+    describe_gauge!("tollgate_audit_behind", "Lines of the journal that a sink has not received yet");
+    describe_counter!("tollgate_content_dropped_total", "Bodies that should have been kept and were not");
 }

@@ -283,7 +283,7 @@ async fn what_costs_more_than_was_held_is_charged_whole_and_said() {
         let (_, outcome) = by_hand(stack, "storm", total("9")).await;
         assert_eq!(outcome.charged > outcome.granted, is_said, "{outcome:?}");
         let said = log.text().lines().any(|line| {
-            line.contains("more was charged for a call than was held for it") && line.contains(&outcome.id.to_string())
+            line.contains("a call was charged more than was held for it") && line.contains(&outcome.id.to_string())
         });
         assert_eq!(said, is_said, "{}", log.text());
     }

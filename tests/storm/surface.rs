@@ -125,7 +125,7 @@ async fn a_key_sees_its_own_models_and_no_others() {
     assert!(list.contains("claude-storm") && !list.contains("gpt-storm"), "{list}");
     assert_eq!(ask(&site, "GET", "/v1/models/claude-storm", Some(&key), "").await.0, 200);
     let (status, body) = ask(&site, "GET", "/v1/models/gpt-storm", Some(&key), "").await;
-    assert_eq!((status, body.contains("not listed here")), (404, true), "{body}");
+    assert_eq!((status, body.contains("not in this gateway's list of models")), (404, true), "{body}");
 }
 
 #[tokio::test]
