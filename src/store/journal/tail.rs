@@ -257,7 +257,7 @@ mod tests {
         let broken = super::super::verify(&dir, &[]).expect("readable").broken.expect("two of them, and none before");
         assert_eq!((broken.after, broken.what), (None, super::super::Fault::NotReleased), "nobody has said so");
         let error = super::super::Journal::at(&dir).open().expect_err("there is no room behind it");
-        assert!(error.to_string().contains("no more"), "{error}");
+        assert!(error.to_string().contains("highest possible"), "{error}");
         fs::remove_dir_all(&dir).expect("ours");
     }
 
