@@ -350,7 +350,7 @@ async fn a_stream_that_ends_for_what_others_hold_is_told_so() {
     }
     site.world.provider.script(Script::new().deltas(900));
     let answer = ask(site.world.gateway.clone(), site.request(MESSAGES, true)).await;
-    let told = "$0.00 of $0.0205 is spent, and $0.015026 held by other calls";
+    let told = "$0.00 of $0.0205 is spent, and $0.015026 is held by other calls";
     assert!(answer.text.contains("rate_limit_error") && answer.text.contains(told), "{}", answer.text);
     drop(first);
     site.world.settlements.drain().await;

@@ -179,7 +179,7 @@ async fn all_limits_are_counted_or_none() {
     let bob = world.mint(Principal::new("bob").team("search").limit(Measure::Requests, 5).limit_of(team())).await;
     assert_eq!(world.ask(post(MESSAGES, &ada, &hello("claude-haiku-5-5"))).await.status, 200);
     let answer = world.ask(post(MESSAGES, &bob, &hello("claude-haiku-5-5"))).await;
-    let told = "the limit of 1 requests a minute for team search is reached: 1 used, ";
+    let told = "the limit of 1 requests a minute for team search is reached: 1 used; ";
     assert!(answer.message().starts_with(told), "{}", answer.text);
     use tollgate::store::key::KeyRegistry as _;
     let id = world.keys.named("bob").await.expect("memory").expect("minted").id;

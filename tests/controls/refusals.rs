@@ -88,7 +88,7 @@ async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is
     store.settle(&held, usd("1.98"), At::Store).await.expect("memory");
     let _held = hold(store, &day, "0.01").await;
     let said = world.ask(post(MESSAGES, &key, &large)).await.message();
-    assert!(said.contains("of $3.00, $2.98 is spent, $0.01 held and $0.01 left"), "{said}");
+    assert!(said.contains("$0.01 of $3.00 is left ($2.98 spent, $0.01 held)"), "{said}");
     assert!(said.contains("the budget resets at") && said.ends_with("ask #llm-platform for more"), "{said}");
 }
 

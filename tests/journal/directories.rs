@@ -61,7 +61,7 @@ const NOBODY: u32 = 65_534;
 fn child_that_may_not_write() {
     let Some(dir) = std::env::var_os(READ_ONLY) else { return };
     let error = refused(Path::new(&dir)).to_string();
-    assert!(error.contains("no journal can be kept here: Permission denied"), "{error}");
+    assert!(error.contains("cannot keep a journal here: Permission denied"), "{error}");
 }
 
 #[test]
