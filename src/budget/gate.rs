@@ -29,7 +29,6 @@ use crate::store::{At, Chain, StoreError, in_time};
 
 /// How long a gateway may be silent before its holds are forfeited.
 const LEASE: Duration = Duration::from_secs(300);
-
 /// From this percentage on, the budget counts as spent; below it, the call was too large.
 const NEARLY: u64 = 95;
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-clamped");
@@ -244,6 +243,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         };
         let is_bounded = !wanted.is_soft() && matches!(wanted.holds(self.estimator), Holds::Bound);
         call.on_close_shared(move |outcome| {
+            settlements.check_metered(outcome);
             if let Some(lesson) = lesson {
                 lesson.learn(outcome);
             }

@@ -51,6 +51,7 @@ mod service;
 mod settle;
 mod standings;
 mod state;
+mod unmetered;
 mod waiting;
 mod watch;
 mod written;

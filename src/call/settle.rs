@@ -1,5 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ struct Inner {
     tracker: TaskTracker,
     left: Arc<Left>,
     waiting: Arc<Waiting>,
+    /// Whether the log has been told of calls that nobody meters.
+    unmetered: AtomicBool,
 }
 
 impl Settlements {
@@ -63,6 +66,10 @@ impl Settlements {
             self.take_over();
         }
         self.inner.tracker.token()
+    }
+
+    pub(super) fn is_first_unmetered(&self) -> bool {
+        !self.inner.unmetered.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn left(&self) -> Arc<Left> {

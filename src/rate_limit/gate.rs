@@ -121,6 +121,10 @@ impl<R: RateLimitStore + ?Sized> RateLimitGate<R> {
         call.show_counted(&permit, standings);
         let (input, estimated, settlements) = (wanted.input, wanted.tokens, call.settlements().clone());
         call.on_close(move |outcome| {
+            // Requests are counted without a meter.
+            if estimated > 0 {
+                settlements.check_metered(outcome);
+            }
             if let Some(ended) = ended {
                 settlements.settle(outcome.id, Ended { permit, used: used(outcome, input, estimated), ..ended });
             }

@@ -14,3 +14,4 @@ mod nesting;
 mod rewriting;
 mod routes;
 mod secrets;
+mod unmetered;
