@@ -71,10 +71,10 @@ impl Window {
     /// Makes a day, week or month follow the calendar of a time zone, given by its name in the IANA database.
     ///
     /// # Errors
-    /// When there is no such zone, or the window is not a day, week or month.
+    /// When there is no such zone, which the error names, or the window is not a day, week or month.
     pub fn in_zone(self, zone: &str) -> Result<Self, NotAWindow> {
-        let (calendar, _) = self.calendar().ok_or(NotAWindow)?;
-        let zone = Zone::named(zone).ok_or(NotAWindow)?;
+        let (calendar, _) = self.calendar().ok_or(NotAWindow::ELSE)?;
+        let zone = Zone::named(zone).ok_or_else(|| NotAWindow::in_zone(zone))?;
         Ok(match calendar {
             calendar if zone != Zone::UTC => Window::Local(calendar, zone),
             Calendar::Day => Window::Day,
@@ -88,7 +88,7 @@ impl Window {
     /// # Errors
     /// When the length is not in whole seconds, or not between a minute and a hundred years.
     pub fn every(length: Duration, from: Timestamp) -> Result<Self, NotAWindow> {
-        let from = Timestamp::from_second(from.as_second()).map_err(|_| NotAWindow)?;
+        let from = Timestamp::from_second(from.as_second()).map_err(|_| NotAWindow::ELSE)?;
         Ok(Window::Every(Length::new(length)?, from))
     }
 

@@ -16,12 +16,12 @@ impl Length {
     pub(super) fn new(length: Duration) -> Result<Self, NotAWindow> {
         match i64::try_from(length.as_secs()) {
             Ok(seconds) if length.subsec_nanos() == 0 => Length::of_seconds(seconds),
-            _ => Err(NotAWindow),
+            _ => Err(NotAWindow::ELSE),
         }
     }
 
     fn of_seconds(seconds: i64) -> Result<Self, NotAWindow> {
-        if (SHORTEST..=LONGEST).contains(&seconds) { Ok(Length(seconds)) } else { Err(NotAWindow) }
+        if (SHORTEST..=LONGEST).contains(&seconds) { Ok(Length(seconds)) } else { Err(NotAWindow::ELSE) }
     }
 
     /// The length in seconds.
@@ -52,11 +52,11 @@ impl FromStr for Length {
 
     fn from_str(text: &str) -> Result<Self, NotAWindow> {
         let found = UNITS.into_iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)));
-        let (number, unit) = found.ok_or(NotAWindow)?;
+        let (number, unit) = found.ok_or(NotAWindow::ELSE)?;
         if !number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(NotAWindow);
+            return Err(NotAWindow::ELSE);
         }
         let seconds = number.parse::<i64>().ok().and_then(|number| number.checked_mul(unit));
-        Length::of_seconds(seconds.ok_or(NotAWindow)?)
+        Length::of_seconds(seconds.ok_or(NotAWindow::ELSE)?)
     }
 }

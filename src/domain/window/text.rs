@@ -6,10 +6,23 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
 use super::{Calendar, Window};
+use crate::domain::short::{SHOWN, shortened};
 
-/// The text is not a window, or the length is out of range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAWindow;
+/// The text is not a window, or the length is out of range, or there is no such time zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotAWindow {
+    /// The unknown time zone, if that is what is wrong.
+    zone: Option<Box<str>>,
+}
+
+impl NotAWindow {
+    /// For everything else that can be wrong.
+    pub(super) const ELSE: NotAWindow = NotAWindow { zone: None };
+
+    pub(super) fn in_zone(name: &str) -> Self {
+        NotAWindow { zone: Some(shortened(name, SHOWN).into()) }
+    }
+}
 
 const FORMS: &str = "a window is `day`, `week` or `month`, optionally in a time zone, as in `day (Europe/Berlin)`; a length \
                      from one minute to 100 years, as in `5h` or `14d from 2026-11-02T00:00:00Z`; a rolling length, as in \
@@ -17,7 +30,12 @@ const FORMS: &str = "a window is `day`, `week` or `month`, optionally in a time 
 
 impl fmt::Display for NotAWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(FORMS)
+        match &self.zone {
+            None => f.write_str(FORMS),
+            Some(zone) => {
+                write!(f, "unknown time zone `{zone}`: use a name of the IANA database, such as `Europe/Berlin`")
+            }
+        }
     }
 }
 
@@ -67,9 +85,9 @@ impl FromStr for Window {
         }
         let (length, from) = match text.split_once(" from ") {
             None => (text, Timestamp::UNIX_EPOCH),
-            Some((length, from)) => (length, from.parse().map_err(|_| NotAWindow)?),
+            Some((length, from)) => (length, from.parse().map_err(|_| NotAWindow::ELSE)?),
         };
-        Ok(Window::Every(length.parse()?, Timestamp::from_second(from.as_second()).map_err(|_| NotAWindow)?))
+        Ok(Window::Every(length.parse()?, Timestamp::from_second(from.as_second()).map_err(|_| NotAWindow::ELSE)?))
     }
 }
 
@@ -126,6 +144,21 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_is_not_there_is_named_with_an_example_of_one_that_is() {
+        let unknown = "unknown time zone `Berlin`: use a name of the IANA database, such as `Europe/Berlin`";
+        let wrong = [Window::Day.in_zone("Berlin"), "day (Berlin)".parse()];
+        for wrong in wrong {
+            assert_eq!(wrong.map_err(|error| error.to_string()), Err(unknown.to_owned()));
+        }
+        let long = "day (".to_owned() + &"a".repeat(1 << 20) + ")";
+        let error = long.parse::<Window>().expect_err("no zone").to_string();
+        assert!(error.len() < 1_000 && error.contains("aaa"), "{error:.2000}");
+        // A zone does not make a calendar of what goes by none.
+        let total = Window::Total.in_zone("Europe/Berlin").expect_err("no calendar").to_string();
+        assert!(!total.contains("unknown time zone"), "{total}");
+    }
+
+    #[test]
     fn what_is_no_window_is_refused() {
         for text in [
             "",
@@ -150,7 +183,7 @@ mod tests {
             "36526d",
             "5h from yesterday",
         ] {
-            assert_eq!(text.parse::<Window>(), Err(NotAWindow), "{text:?}");
+            assert!(text.parse::<Window>().is_err(), "{text:?}");
         }
     }
 }
