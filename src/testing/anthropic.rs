@@ -17,7 +17,7 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
         "message": {
             "id": "msg_simulated", "type": "message", "role": "assistant", "model": ask.model, "content": [],
             "stop_reason": null, "stop_sequence": null,
-            "usage": { "input_tokens": ask.input, "output_tokens": 1 },
+            "usage": { "input_tokens": ask.input, "output_tokens": script.output(1).min(1) },
         },
     });
     let block = match tool {
@@ -36,9 +36,9 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let mut done = json!({
         "type": "message_delta",
         "delta": { "stop_reason": if tool.is_some() { "tool_use" } else { end }, "stop_sequence": null },
-        "usage": { "output_tokens": deltas.len() },
+        "usage": { "output_tokens": script.output(deltas.len()) },
     });
-    if !script.usage {
+    if !script.states_usage() {
         done["usage"] = json!({});
     }
     let after = vec![
@@ -53,7 +53,7 @@ pub(super) fn message(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let end = if cut { "max_tokens" } else { "end_turn" };
     let words = words(ask, script);
     let (content, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
-        None => (json!({ "type": "text", "text": words.concat() }), end, words.len() as u64),
+        None => (json!({ "type": "text", "text": words.concat() }), end, words.len()),
         Some(name) => (
             json!({ "type": "tool_use", "id": "toolu_simulated", "name": name, "input": { "city": "Paris" } }),
             "tool_use",
@@ -63,12 +63,12 @@ pub(super) fn message(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let mut answer = json!({
         "id": "msg_simulated", "type": "message", "role": "assistant", "model": ask.model, "content": [content],
         "stop_reason": reason, "stop_sequence": null,
-        "usage": { "input_tokens": ask.input, "output_tokens": tokens },
+        "usage": { "input_tokens": ask.input, "output_tokens": script.output(tokens) },
     });
-    if !script.usage {
+    if !script.states_usage() {
         answer["usage"] = Value::Null;
     }
-    play_json(script, &answer, tokens)
+    play_json(script, &answer, script.output(tokens))
 }
 
 pub(super) fn error(status: StatusCode, message: &str) -> Value {

@@ -1,8 +1,9 @@
 //! A simulated provider with a bill, for tests, benches and offline examples.
 //!
 //! Use it to test your own service behind these layers. [`Simulated`] speaks Anthropic Messages and OpenAI Chat
-//! Completions, in JSON and in streams. A [`Script`] makes it slow, broken, garbled, compressed or refusing. Every
-//! token that it produces is on its [`Bill`], against which accounts can be checked.
+//! Completions, in JSON and in streams. A [`Script`] gives the text and the usage of an answer, or makes it slow, broken,
+//! garbled, compressed, refusing or unreachable. Every token that it produces is on its [`Bill`], against which accounts
+//! can be checked.
 //!
 //! With this feature, a process that writes a journal ends as if it had been killed, at the moment that the environment
 //! variable `TOLLGATE_END_AT` names. This shows what a crash leaves behind, and has no other use.

@@ -12,7 +12,7 @@ use crate::wire::sse;
 pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let end = if cut { "length" } else { "stop" };
     let tool = ask.tool.as_deref().filter(|_| script.tool);
-    let reports = ask.include_usage && script.usage;
+    let reports = ask.include_usage && script.states_usage();
     let chunk = |choices: Value, usage: Option<Value>| {
         let mut chunk = json!({
             "id": "chatcmpl-simulated", "object": "chat.completion.chunk", "created": 0, "model": ask.model, "choices": choices,
@@ -50,7 +50,7 @@ pub(super) fn stream(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step> {
     let reason = if tool.is_some() { "tool_calls" } else { end };
     let mut after = vec![chunk(choice(json!({}), json!(reason)), None)];
     if reports {
-        after.push(chunk(json!([]), Some(usage(ask.input, deltas.len() as u64))));
+        after.push(chunk(json!([]), Some(usage(ask.input, script.output(deltas.len())))));
     }
     after.push(event(b"[DONE]"));
     let failed = error(StatusCode::INTERNAL_SERVER_ERROR, "simulated error").to_string();
@@ -61,7 +61,7 @@ pub(super) fn completion(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step
     let end = if cut { "length" } else { "stop" };
     let words = words(ask, script);
     let (message, reason, tokens) = match ask.tool.as_deref().filter(|_| script.tool) {
-        None => (json!({ "role": "assistant", "content": words.concat(), "refusal": null }), end, words.len() as u64),
+        None => (json!({ "role": "assistant", "content": words.concat(), "refusal": null }), end, words.len()),
         Some(name) => {
             let call = json!({
                 "id": "call_simulated", "type": "function",
@@ -74,10 +74,10 @@ pub(super) fn completion(ask: &Ask, script: &Script, cut: bool) -> VecDeque<Step
         "id": "chatcmpl-simulated", "object": "chat.completion", "created": 0, "model": ask.model,
         "choices": [{ "index": 0, "message": message, "finish_reason": reason, "logprobs": null }],
     });
-    if script.usage {
-        answer["usage"] = usage(ask.input, tokens);
+    if script.states_usage() {
+        answer["usage"] = usage(ask.input, script.output(tokens));
     }
-    play_json(script, &answer, tokens)
+    play_json(script, &answer, script.output(tokens))
 }
 
 pub(super) fn error(status: StatusCode, message: &str) -> Value {

@@ -4,18 +4,33 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
     pub(super) status: u16,
+    pub(super) unreachable: bool,
     pub(super) deltas: u64,
+    /// In the place of as many deltas of the provider's own.
+    pub(super) text: Option<String>,
     pub(super) head_delay: Duration,
     pub(super) delay: Duration,
     pub(super) pings: u64,
     pub(super) tool: bool,
     pub(super) format: bool,
-    pub(super) usage: bool,
+    pub(super) usage: Usage,
     pub(super) gzip: bool,
     pub(super) crlf: bool,
     pub(super) html: bool,
     pub(super) json: bool,
     pub(super) fault: Option<(Fault, u64)>,
+}
+
+/// What an answer says of its usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// A quarter of the request's bytes as input, and one output token for each delta.
+    Counted,
+    Stated {
+        input: u64,
+        output: u64,
+    },
+    LeftOut,
 }
 
 /// A fault in the middle of an answer, after some deltas.
@@ -40,13 +55,15 @@ impl Script {
     pub fn new() -> Self {
         Script {
             status: 200,
+            unreachable: false,
             deltas: 9,
+            text: None,
             head_delay: Duration::ZERO,
             delay: Duration::ZERO,
             pings: 0,
             tool: false,
             format: false,
-            usage: true,
+            usage: Usage::Counted,
             gzip: false,
             crlf: false,
             html: false,
@@ -62,10 +79,27 @@ impl Script {
         self
     }
 
+    /// Cannot be reached: fails the request as a refused connection would, so that a dispatch tries its next target.
+    /// The request is not [received](super::Simulated::received). Behind a listener, where a connection has been made
+    /// by then, it is answered with an empty 502.
+    #[must_use]
+    pub fn unreachable(mut self) -> Self {
+        self.unreachable = true;
+        self
+    }
+
     /// Produces this many deltas, of one token each.
     #[must_use]
     pub fn deltas(mut self, deltas: u64) -> Self {
-        self.deltas = deltas;
+        (self.deltas, self.text) = (deltas, None);
+        self
+    }
+
+    /// Answers with exactly this text, in deltas of one word each, which count as one token each. A request
+    /// that asks for fewer tokens cuts it.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
         self
     }
 
@@ -105,10 +139,17 @@ impl Script {
         self
     }
 
+    /// States this many input and output tokens, and puts as many on the bill, whatever the answer's deltas.
+    #[must_use]
+    pub fn usage(mut self, input: u64, output: u64) -> Self {
+        self.usage = Usage::Stated { input, output };
+        self
+    }
+
     /// Leaves out the usage.
     #[must_use]
     pub fn without_usage(mut self) -> Self {
-        self.usage = false;
+        self.usage = Usage::LeftOut;
         self
     }
 
@@ -152,7 +193,7 @@ impl Script {
     ///
     /// - `status=529`, `deltas=200`, `pings=2`
     /// - `first=50`, `delay=5`: milliseconds before the head, and before each delta
-    /// - `tool`, `format`, `nousage`, `gzip`, `crlf`, `html`, `json`
+    /// - `tool`, `format`, `nousage`, `gzip`, `crlf`, `html`, `json`, `unreachable`
     /// - faults, after this many deltas: `abort=3`, `end=3`, `error=3`, `garbage=3`, `stall=3`
     #[must_use]
     pub fn directive(body: &[u8]) -> Option<Self> {
@@ -165,6 +206,7 @@ impl Script {
             let n: u64 = value.parse().unwrap_or(0);
             match key {
                 "status" => script.status(u16::try_from(n).unwrap_or(500)),
+                "unreachable" => script.unreachable(),
                 "deltas" => script.deltas(n),
                 "first" => script.head_delay(Duration::from_millis(n)),
                 "delay" => script.delay(Duration::from_millis(n)),
@@ -185,6 +227,48 @@ impl Script {
             }
         }))
     }
+}
+
+impl Script {
+    /// How many deltas the answer has, if nothing cuts it.
+    pub(super) fn length(&self) -> u64 {
+        self.text.as_deref().map_or(self.deltas, |text| words(text).count() as u64)
+    }
+
+    /// The text of the answer, of up to `most` deltas.
+    pub(super) fn words(&self, most: u64) -> Vec<&str> {
+        const WORDS: [&str; 9] = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."];
+        let count = usize::try_from(self.length().min(most)).unwrap_or(usize::MAX);
+        match &self.text {
+            Some(text) => words(text).take(count).collect(),
+            None => WORDS.into_iter().cycle().take(count).collect(),
+        }
+    }
+
+    /// The input tokens of a request of this many bytes.
+    pub(super) fn input(&self, bytes: usize) -> u64 {
+        match self.usage {
+            Usage::Stated { input, .. } => input,
+            Usage::Counted | Usage::LeftOut => (bytes as u64).div_ceil(4),
+        }
+    }
+
+    /// The output tokens of an answer of this many deltas.
+    pub(super) fn output(&self, deltas: usize) -> u64 {
+        match self.usage {
+            Usage::Stated { output, .. } => output,
+            Usage::Counted | Usage::LeftOut => deltas as u64,
+        }
+    }
+
+    pub(super) fn states_usage(&self) -> bool {
+        self.usage != Usage::LeftOut
+    }
+}
+
+/// Each with the white space behind it, so that together they are the text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive(char::is_whitespace)
 }
 
 impl Default for Script {

@@ -18,7 +18,9 @@ use tower::Service;
 use super::body::{Scripted, Step};
 use super::{Bill, Fault, Script, anthropic, openai_chat};
 use crate::body::{Body, BoxError};
+use crate::call::Call;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
+use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// A simulated provider: a service to use instead of an HTTP client, or behind a listener. Clones share the bill.
 #[derive(Clone, Default)]
@@ -87,6 +89,11 @@ impl Simulated {
         let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
             return error(Dialect::OpenAiChat, StatusCode::BAD_REQUEST, "the request body was cut off");
         };
+        let script = Script::directive(&body).or_else(|| lock(&self.shared.scripts).pop_front()).unwrap_or_default();
+        if script.unreachable {
+            let refused = Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream could not be reached");
+            return Call::reject(refused.nothing_sent().internal("the simulated provider refuses the connection"));
+        }
         if let Some(received) = &mut *lock(&self.shared.received) {
             received.push(Received {
                 method: parts.method.clone(),
@@ -96,7 +103,6 @@ impl Simulated {
             });
         }
         let endpoint = Endpoint::of(parts.uri.path());
-        let script = Script::directive(&body).or_else(|| lock(&self.shared.scripts).pop_front()).unwrap_or_default();
         if !script.head_delay.is_zero() {
             tokio::time::sleep(script.head_delay).await;
         }
@@ -107,7 +113,7 @@ impl Simulated {
             Ok(status) if !status.is_success() => return error(endpoint.dialect, status, "simulated error"),
             _ => {}
         }
-        let input = (body.len() as u64).div_ceil(4);
+        let input = script.input(body.len());
         match endpoint.operation {
             Operation::CountTokens => return whole(&json!({ "input_tokens": input })),
             Operation::Generate if parts.method == Method::POST => {}
@@ -120,8 +126,7 @@ impl Simulated {
     }
 
     fn generate(&self, dialect: Dialect, ask: &Ask, script: &Script) -> Response<Body> {
-        let cut = script.deltas > ask.most;
-        let script = &if cut { script.clone().deltas(ask.most) } else { script.clone() };
+        let cut = script.length() > ask.most;
         let bill = self.shared.bill.clone();
         let line = bill.open(&ask.model, ask.input);
         let is_stream = ask.stream && !script.json;
@@ -216,12 +221,11 @@ impl Ask {
 pub(super) const CITY: [&str; 2] = [r#"{"city":"#, r#""Paris"}"#];
 
 /// The text of the answer, in deltas of one token each.
-pub(super) fn words(ask: &Ask, script: &Script) -> Vec<&'static str> {
-    const WORDS: [&str; 9] = ["Hello", ",", " I", " am", " simulated", ":", " no", " provider", " was asked."];
+pub(super) fn words<'s>(ask: &Ask, script: &'s Script) -> Vec<&'s str> {
     if script.format && ask.has_schema {
         return CITY.to_vec();
     }
-    (0..script.deltas).map(|n| WORDS[usize::try_from(n % 9).unwrap_or(0)]).collect()
+    script.words(ask.most)
 }
 
 /// The steps of a stream: `before`, the deltas with their delays and the fault when it is due, then `after`.
@@ -233,6 +237,12 @@ pub(super) fn play(
     error: &Bytes,
 ) -> VecDeque<Step> {
     let mut steps: VecDeque<Step> = before.into_iter().map(|bytes| Step::Send(bytes, 0)).collect();
+    // One token for each delta, or all that the script states, spread evenly.
+    let (count, output) = (deltas.len() as u64, script.output(deltas.len()));
+    let by = |sent: u64| match count {
+        0 => 0,
+        _ => u64::try_from(u128::from(output) * u128::from(sent) / u128::from(count)).unwrap_or(output),
+    };
     for (sent, delta) in (0u64..).zip(deltas) {
         if let Some((fault, after)) = script.fault
             && after == sent
@@ -241,13 +251,15 @@ pub(super) fn play(
             return steps;
         }
         steps.push_back(Step::Wait(script.delay));
-        steps.push_back(Step::Send(delta, 1));
+        steps.push_back(Step::Send(delta, by(sent + 1) - by(sent)));
     }
     if let Some((fault, _)) = script.fault {
         steps.extend(go_wrong(fault, error));
         return steps;
     }
-    steps.extend(after.into_iter().map(|bytes| Step::Send(bytes, 0)));
+    // What no delta shows, a provider has thought.
+    let mut unseen = output - by(count);
+    steps.extend(after.into_iter().map(|bytes| Step::Send(bytes, std::mem::take(&mut unseen))));
     steps.push_back(Step::Complete);
     steps
 }

@@ -15,3 +15,4 @@ mod rewriting;
 mod routes;
 mod secrets;
 mod unmetered;
+mod simulated;
