@@ -1,6 +1,6 @@
 //! Where an attempt goes: to which upstream, in which dialect, and under which model name.
 //!
-//! Use it to write your own [`Router`](crate::route::Router).
+//! Use it to write your own [`Route`](crate::route::Route).
 //!
 //! ```
 //! use tollgate::Dialect;

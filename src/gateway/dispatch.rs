@@ -198,7 +198,7 @@ impl Attempts {
         Err(told.map_or_else(
             || {
                 Rejection::misconfigured(
-                    "the call has a route without a target: a `Router` that finds no target must return an empty list to `RouteLayer`, which refuses the call",
+                    "the call has a route without a target: a `Route` that finds no target must return an empty list to `RouteLayer`, which refuses the call",
                 )
             },
             |rejection| *rejection,

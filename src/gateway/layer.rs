@@ -28,7 +28,7 @@ use crate::ingest::IngestLayer;
 use crate::meter::MeterLayer;
 use crate::rate_limit::RateLimitLayer;
 use crate::rewrite::{Rewrite, RewriteLayer, Rewriter};
-use crate::route::{RouteGate, Router};
+use crate::route::{Route, RouteGate};
 use crate::store::admission::AdmissionStore;
 use crate::store::budget::BudgetStore;
 use crate::store::key::KeyStore;
@@ -56,7 +56,7 @@ use crate::store::rate_limit::RateLimitStore;
 pub struct GatewayLayer {
     call: CallLayer,
     ingest: IngestLayer,
-    router: Option<Arc<dyn Router>>,
+    router: Option<Arc<dyn Route>>,
     gates: Vec<(Name, Arc<dyn Gate>)>,
     rewriters: Vec<Arc<dyn Rewrite<Rewriter = Box<dyn Rewriter>>>>,
     content: Option<ContentLayer>,
@@ -226,7 +226,7 @@ impl GatewayLayer {
     /// Sets the router. In front of your own service you need one only if you read the targets yourself, or to choose
     /// the model that a `TranslateLayer` asks for. There, only targets in the client's dialect count.
     #[must_use]
-    pub fn router(mut self, router: impl Router) -> Self {
+    pub fn router(mut self, router: impl Route) -> Self {
         self.router = Some(Arc::new(router));
         self
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::request::Parts;
 
-use super::Router;
+use super::Route;
 use crate::call::Call;
 use crate::dialect::translate::is_possible;
 use crate::domain::outcome::Decision;
@@ -31,7 +31,7 @@ impl<R> RouteGate<R> {
 }
 
 #[async_trait]
-impl<R: Router> Gate for RouteGate<R> {
+impl<R: Route> Gate for RouteGate<R> {
     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
         self.choose(call)
     }
@@ -41,7 +41,7 @@ impl<R: Router> Gate for RouteGate<R> {
     }
 }
 
-impl<R: Router> RouteGate<R> {
+impl<R: Route> RouteGate<R> {
     fn choose(&self, call: &Call) -> Result<(), Rejection> {
         if !call.endpoint().has_head() {
             return Ok(());

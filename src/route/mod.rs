@@ -1,6 +1,6 @@
 //! Chooses the targets that may serve the model that a client asks for.
 //!
-//! Use [`ModelTable`] to route by model name, and implement [`Router`] for any other rule.
+//! Use [`ModelTable`] to route by model name, and implement [`Route`] for any other rule.
 //!
 //! - **Reads:** the head. **Adds:** the call's ordered targets, which the dispatch tries and budgets must be able to
 //!   pay for, and the decision `route`, which names them.
@@ -39,7 +39,7 @@ use crate::domain::target::Target;
 use crate::gate::{GateLayer, GateService};
 
 /// Chooses the targets of a call, in order of preference.
-pub trait Router: Send + Sync + 'static {
+pub trait Route: Send + Sync + 'static {
     /// Returns the targets that may serve this call. An empty list means that no target serves it.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ pub trait Router: Send + Sync + 'static {
     }
 }
 
-impl<R: Router + ?Sized> Router for Arc<R> {
+impl<R: Route + ?Sized> Route for Arc<R> {
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         (**self).route(call, head)
     }
@@ -63,7 +63,7 @@ impl<R: Router + ?Sized> Router for Arc<R> {
     }
 }
 
-/// Routes calls with a [`Router`]. See the [module](crate::route).
+/// Routes calls with a [`Route`]. See the [module](crate::route).
 pub struct RouteLayer<R> {
     gate: GateLayer<RouteGate<R>>,
 }

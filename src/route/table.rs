@@ -1,14 +1,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Router;
+use super::Route;
 use crate::call::Call;
 use crate::dialect::head::Head;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 
-/// A [`Router`] by model name. It tries aliases first, then patterns in the order in which they were added.
+/// A [`Route`] by model name. It tries aliases first, then patterns in the order in which they were added.
 #[derive(Debug, Clone, Default)]
 pub struct ModelTable {
     patterns: Vec<Pattern>,
@@ -89,7 +89,7 @@ impl ModelTable {
     }
 }
 
-impl Router for ModelTable {
+impl Route for ModelTable {
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         let model = call.model().unwrap_or(head.shared_model());
         Ok(match self.aliases.get(model) {

@@ -14,7 +14,7 @@ use tollgate::domain::budget::Window;
 use tollgate::domain::outcome::{Decision, Outcome};
 use tollgate::domain::principal::Principal;
 use tollgate::domain::target::Target;
-use tollgate::route::Router;
+use tollgate::route::Route;
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{Body, Call, Dialect, Gate, GateLayer, Gateway, GatewayLayer, Rejection};
@@ -200,7 +200,7 @@ async fn a_record_says_what_the_provider_calls_its_error_and_nothing_of_what_it_
 /// Routes to two targets, the better one first.
 struct Both;
 
-impl Router for Both {
+impl Route for Both {
     fn route(&self, _: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         let target = |upstream: &str| Arc::new(Target::new(upstream, Dialect::Anthropic, head.model()));
         Ok(vec![target("anthropic"), target("spare")])

@@ -20,7 +20,7 @@ use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
 use tollgate::domain::target::Target;
 use tollgate::domain::usage::Usage;
-use tollgate::route::Router;
+use tollgate::route::Route;
 use tollgate::store::audit::AuditSink;
 use tollgate::store::budget::{BudgetStore, Standing};
 use tollgate::store::journal::{Journal, export};
@@ -122,7 +122,7 @@ impl<B: BudgetStore + Clone> Site<B> {
 /// Routes every call to each of these upstreams, in order.
 struct All(&'static [&'static str]);
 
-impl Router for All {
+impl Route for All {
     fn route(&self, _: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         Ok(self.0.iter().map(|name| Arc::new(Target::new(*name, Dialect::Anthropic, head.model()))).collect())
     }

@@ -15,7 +15,7 @@ use tollgate::call::Call;
 use tollgate::dialect::head::Head;
 use tollgate::domain::outcome::Outcome;
 use tollgate::domain::target::Target;
-use tollgate::route::Router;
+use tollgate::route::Route;
 use tollgate::upstream::{Credential, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer, Rejection};
 use tower::{ServiceExt, service_fn};
@@ -53,7 +53,7 @@ pub(crate) fn same(got: &[u8], expected: &[u8], why: &str) {
 /// Routes any model to a target in the call's own dialect.
 pub(crate) struct Mirror;
 
-impl Router for Mirror {
+impl Route for Mirror {
     fn route(&self, call: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         let upstream = if call.dialect() == Dialect::Anthropic { "anthropic" } else { "openai" };
         Ok(vec![Arc::new(Target::new(upstream, call.dialect(), head.model()))])

@@ -15,7 +15,7 @@ use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::target::Target;
 use tollgate::gateway::{Dispatch, Upstreams};
-use tollgate::route::{ModelTable, Router};
+use tollgate::route::{ModelTable, Route};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
@@ -305,7 +305,7 @@ async fn a_provider_that_speaks_otherwise_than_its_upstream_was_added_is_not_ask
 /// Routes everything to one model, with a target in this dialect.
 struct Names(Dialect);
 
-impl Router for Names {
+impl Route for Names {
     fn route(&self, _: &Call, _: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         Ok(vec![Arc::new(Target::new("mine", self.0, "gpt-5-mini"))])
     }

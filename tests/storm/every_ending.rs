@@ -16,7 +16,7 @@ use tollgate::domain::money::Money;
 use tollgate::domain::outcome::{End, Outcome, Quality};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::domain::target::Target;
-use tollgate::route::Router;
+use tollgate::route::Route;
 use tollgate::testing::Simulated;
 use tollgate::{Body, Call, Dialect, Gateway, GatewayLayer, Rejection};
 use tower::{ServiceExt, service_fn};
@@ -167,7 +167,7 @@ struct Second {
     dialect: Dialect,
 }
 
-impl Router for Second {
+impl Route for Second {
     fn route(&self, _: &Call, head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
         let target = |upstream| Arc::new(Target::new(upstream, self.dialect, head.model()));
         Ok(vec![target("gone"), target(self.upstream)])
