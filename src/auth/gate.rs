@@ -43,6 +43,7 @@ impl<K: KeyStore + ?Sized> KeyAuthGate<K> {
             }
             let record = self.authenticate(&parts.headers, call).await?;
             call.set_principal(record.principal.clone());
+            parts.extensions.insert(record.principal.clone());
             call.set_presented_key(PresentedKey { id: record.id, digest: record.digest });
             for name in &CREDENTIALS {
                 parts.headers.remove(name);

@@ -5,7 +5,8 @@
 //!
 //! - **Reads:** `authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, and of several the first that has
 //!   the form of our keys. Anything else is refused without asking the store.
-//! - **Adds:** the [`Principal`](crate::domain::principal::Principal). **Removes** these four headers once it has
+//! - **Adds:** the [`Principal`](crate::domain::principal::Principal) to the call, and as an `Arc<Principal>` to the
+//!   request's extensions, where your own handlers and middleware find it. **Removes** these four headers once it has
 //!   accepted a key, so that the secret reaches no log and no provider.
 //! - **Answers** 401 without a key, and with one that is unknown, disabled or expired, with `x-should-retry: false`.
 //!   For a model that the key may not use: 400 in Anthropic's dialect, 404 `model_not_found` in OpenAI's.
