@@ -10,7 +10,7 @@ impl Settlements {
         if is_answered && outcome.attempts.is_empty() && !outcome.is_unasked() && self.is_first_unmetered() {
             tracing::error!(
                 call = %outcome.id,
-                "nobody meters the answers, so each call is charged and counted for all that was held for it: put `MeterLayer` around the service that asks the provider"
+                "answers are not metered, so every call is charged and counted for all that was held for it: put `MeterLayer` around the service that asks the provider"
             );
         }
     }
