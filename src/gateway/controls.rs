@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Method;
 use http::request::Parts;
@@ -12,6 +13,7 @@ use crate::auth::{KeyAuthGate, KeyAuthLayer};
 use crate::budget::{BudgetGate, BudgetLayer};
 use crate::call::Call;
 use crate::domain::dialect::Operation;
+use crate::domain::outcome::Decision;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::rate_limit::{RateLimitGate, RateLimitLayer};
 use crate::store::admission::AdmissionStore;
@@ -26,8 +28,12 @@ pub(super) struct Controls {
     keys: Option<Arc<KeyAuthGate<dyn KeyStore>>>,
     last: Last,
     info: KeyInfo,
+    /// A caller without a key must be known to the host.
+    pub(super) requires_principal: bool,
     /// Set in front of a host's own service: requests for the host's other paths pass if they have a key.
     pub(super) pass_other_paths: bool,
+    /// Whether the log has been told of a path that may be behind a mount. A router makes a service for each route.
+    told: Arc<AtomicBool>,
 }
 
 impl Controls {
@@ -75,20 +81,22 @@ impl Controls {
 
     fn governs(&self) -> bool {
         let Last { limits, budgets, whole, .. } = &self.last;
-        self.keys.is_some() || limits.is_some() || budgets.is_some() || whole.is_some()
+        self.keys.is_some() || self.requires_principal || limits.is_some() || budgets.is_some() || whole.is_some()
     }
 
-    /// The gate that runs before the body is read, if there is anything to check. With `surface`, the gateway answers
-    /// other paths itself, and these answers cost nothing.
-    pub(super) fn door(&self, surface: bool) -> Option<Door> {
+    /// The gate that runs before the body is read, if there is anything to check, or if it must tell that no `gates`
+    /// would see the call. With `surface`, the gateway answers other paths itself, and these answers cost nothing.
+    pub(super) fn door(&self, surface: bool, gates: bool) -> Option<Door> {
         let others = match (self.governs(), self.pass_other_paths) {
             _ if surface => Others::Answered,
             (false, _) => Others::Open,
             (true, true) => Others::Keyed,
             (true, false) => Others::Closed,
         };
-        let needed = self.governs() || !self.audits.is_empty();
-        needed.then(|| Door { audits: self.audits.clone(), keys: self.keys.clone(), others })
+        let needed = self.governs() || !self.audits.is_empty() || (gates && !surface);
+        let (audits, keys) = (self.audits.clone(), self.keys.clone());
+        let (requires_principal, told) = (self.requires_principal, self.told.clone());
+        needed.then(|| Door { audits, keys, requires_principal, others, told })
     }
 
     /// The gates that run after the host's own gates.
@@ -104,6 +112,7 @@ impl fmt::Debug for Controls {
         f.debug_struct("Controls")
             .field("audits", &self.audits.len())
             .field("keys", &self.keys.is_some())
+            .field("requires_principal", &self.requires_principal)
             .field("limits", &(limits.is_some() || whole.is_some()))
             .field("budgets", &(budgets.is_some() || whole.is_some()))
             .field("pass_other_paths", &self.pass_other_paths)
@@ -125,7 +134,9 @@ enum Others {
 pub(super) struct Door {
     audits: Vec<AuditGate>,
     keys: Option<Arc<KeyAuthGate<dyn KeyStore>>>,
+    requires_principal: bool,
     others: Others,
+    told: Arc<AtomicBool>,
 }
 
 impl Door {
@@ -141,19 +152,35 @@ impl Door {
         match (operation, self.others) {
             (Operation::Other, Others::Answered) => Ok(()),
             (Operation::Other, Others::Open) => call.check_hidden("GatewayLayer"),
-            (Operation::Other, Others::Closed) => Err(not_found(&parts.method, parts.uri.path())),
+            (Operation::Other, Others::Closed) => {
+                self.tell_of_mount(call);
+                Err(not_found(&parts.method, parts.uri.path()))
+            }
             _ => {
                 call.check_hidden("GatewayLayer")?;
                 match &self.keys {
                     Some(keys) => keys.pass(parts, call).await,
                     // Without key authentication the host may say who calls.
-                    None if operation == Operation::Other && call.principal().is_none() => Err(Rejection::new(
-                        RejectionKind::Unauthenticated,
-                        "the caller is not identified: sign in first",
-                    )),
+                    None if (self.requires_principal || operation == Operation::Other)
+                        && call.principal().is_none() =>
+                    {
+                        let message = "the caller is not identified: sign in first";
+                        call.note(Decision::refuse("auth", message));
+                        Err(Rejection::new(RejectionKind::Unauthenticated, message))
+                    }
                     None => Ok(()),
                 }
             }
+        }
+    }
+
+    /// Tells the operator, once, why a route of theirs may answer 404. To a client it is any unknown path.
+    fn tell_of_mount(&self, call: &Call) {
+        let misplaced = call.check_hidden("GatewayLayer").err();
+        if let Some(cure) = misplaced.as_ref().and_then(Rejection::internal_message)
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(call = %call.id(), "answered 404 to a path that ends like an LLM endpoint: {cure}");
         }
     }
 }

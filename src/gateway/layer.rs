@@ -41,8 +41,8 @@ use crate::store::rate_limit::RateLimitStore;
 /// If your service meters its own requests, as a [`Gateway`](crate::Gateway) or a [`MeterLayer`] does, those attempts
 /// are counted instead.
 ///
-/// Without keys, limits and budgets, paths that are no LLM endpoint pass through unread. With any of them, such paths
-/// pass only if [`pass_other_paths`](Self::pass_other_paths) is set. See the [module](crate::gateway).
+/// Without keys, required principals, limits and budgets, paths that are no LLM endpoint pass through unread. With any
+/// of them, such paths pass only if [`pass_other_paths`](Self::pass_other_paths) is set. See the [module](crate::gateway).
 ///
 /// ```
 /// use tollgate::GatewayLayer;
@@ -121,10 +121,22 @@ impl GatewayLayer {
         self
     }
 
-    /// Requires a virtual key. A stack without keys, limits and budgets is open to anyone who can reach it.
+    /// Requires a virtual key. A stack without keys, limits and budgets, and without
+    /// [`require_principal`](Self::require_principal), is open to anyone who can reach it.
     #[must_use]
     pub fn auth<K: KeyStore>(mut self, auth: KeyAuthLayer<K>) -> Self {
         self.controls.keys(auth);
+        self
+    }
+
+    /// Refuses callers whom the host has not identified (by an `Arc<Principal>` in the request's extensions, set before
+    /// this layer) with a 401, before the body is read. For a host that authenticates its users itself, but lets
+    /// strangers come as far as this layer. With [`auth`](Self::auth), a key does as well.
+    ///
+    /// Without this and without `auth`, limits and budgets answer such a call with 500: they must know who calls.
+    #[must_use]
+    pub fn require_principal(mut self) -> Self {
+        self.controls.requires_principal = true;
         self
     }
 
@@ -167,8 +179,8 @@ impl GatewayLayer {
     /// Passes paths that are no LLM endpoint to your own service, if the request has a key or the host has already
     /// identified the caller (an `Arc<Principal>` in the request's extensions, set before this layer).
     ///
-    /// Gates do not run for these paths. Without this setting, a stack with keys, limits or budgets answers them with
-    /// 404: what passes unread passes unpaid.
+    /// Gates do not run for these paths. Without this setting, a stack with keys, required principals, limits or budgets
+    /// answers them with 404: what passes unread passes unpaid.
     #[must_use]
     pub fn pass_other_paths(mut self) -> Self {
         self.controls.pass_other_paths = true;
@@ -303,7 +315,8 @@ impl GatewayLayer {
             .clone()
             .map(|router| (Name::OURS, Arc::new(RouteGate::new(router).translates(surface)) as Arc<dyn Gate>));
         let gates = route.into_iter().chain(self.gates.clone()).collect();
-        let (door, ingest, last) = (self.controls.door(surface), self.ingest.clone(), self.controls.last());
+        let (door, ingest, last) =
+            (self.controls.door(surface, !self.gates.is_empty()), self.ingest.clone(), self.controls.last());
         let (call, admission) = (self.call.clone(), Arc::new(Admission { door, ingest, gates, last, inner }));
         Stage::by(move |request| call.around(request, |request| admission.clone().answer(request)))
     }

@@ -4,15 +4,17 @@
 mod support;
 
 mod attempts;
+mod callers;
 mod embedding;
 #[allow(dead_code, reason = "every area uses its own part")]
 #[path = "../pass_through/fixtures.rs"]
 mod fixtures;
 mod house;
 mod missing_layers;
+mod mounts;
 mod nesting;
 mod rewriting;
 mod routes;
 mod secrets;
-mod unmetered;
 mod simulated;
+mod unmetered;
