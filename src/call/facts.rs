@@ -29,7 +29,7 @@ impl Call {
     pub fn require_principal(&self) -> Result<&Arc<Principal>, Rejection> {
         self.principal().ok_or_else(|| {
             Rejection::misconfigured(
-                "the caller is not identified: put `KeyAuthLayer` outside of the layer that needs the caller, or an `Arc<Principal>` into the request's extensions",
+                "the caller is not identified: put `KeyAuthLayer` outside of the layer that needs the caller, or an `Arc<Principal>` into the request's extensions; to refuse callers without one, set `GatewayLayer::require_principal`",
             )
         })
     }

@@ -24,6 +24,8 @@ use tollgate::{
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
+use crate::support::log::Log;
+
 const BODY: &str = r#"{"model":"claude-haiku-5-5","max_tokens":9,"messages":[]}"#;
 
 type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -130,8 +132,10 @@ async fn where_the_host_must_say_who_calls_a_key_does_as_well() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_said_of_principals_limits_and_budgets_take_a_stranger_for_a_missing_layer() {
+async fn where_nothing_is_said_of_principals_a_stranger_is_taken_for_a_missing_layer_and_the_log_names_the_cure() {
+    let (log, _listening) = Log::listen();
     assert_eq!(ask(&layer().layer(mine()), request("/v1/messages", BODY)).await.0, 500);
+    assert!(log.text().contains("set `GatewayLayer::require_principal`"), "{}", log.text());
 }
 
 #[tokio::test]
