@@ -104,7 +104,7 @@ impl Audit {
                 let call = call.to_str().and_then(|call| call.parse().ok()).ok_or("CALL is not a call id (a UUID)")?;
                 Audit::Content { file: file.into(), call, journal: journal.first().map(PathBuf::from) }
             }
-            _ => return Err("audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], audit export DIRECTORY, or audit content FILE CALL [DIRECTORY-OR-EXPORT]".into()),
+            _ => return Err("usage: audit verify DIRECTORY-OR-EXPORT [--anchor SEQ:HASH], audit export DIRECTORY, or audit content FILE CALL [DIRECTORY-OR-EXPORT]".into()),
         };
         Ok(Command::Audit(audit))
     }

@@ -53,12 +53,13 @@ impl Keys {
             ("revoke", 1..) => What::Revoke(words.collect()),
             ("mint", 1..) => What::Mint(mint::several("mint", words)?),
             _ => {
-                let usage = "mint KEY [KEY …], revoke NAME [NAME …] or keys, each with [--database sqlite://FILE]";
+                let usage =
+                    "usage: mint KEY [KEY …], revoke NAME [NAME …] or keys, each with [--database sqlite://FILE]";
                 return Err(usage.into());
             }
         };
         match database {
-            Database::Memory => Err(format!("{verb}: only a gateway can change the keys in its memory").into()),
+            Database::Memory => Err(format!("{verb}: keys held in memory can only be changed by the gateway that holds them; use --database sqlite://FILE").into()),
             // Opening a file that is not there would create it.
             Database::Sqlite(file) if !Path::new(&file).exists() => {
                 Err(format!("{verb}: there is no file {file}").into())
@@ -76,7 +77,7 @@ impl Keys {
                 let peppers = Peppers::find(Path::new(&self.file), is_first)?;
                 if is_first {
                     tracing::warn!(
-                        "the first key of {}: a gateway that runs already asks for none until it restarts",
+                        "this is the first key of {}: a gateway that is already running does not ask for keys until it restarts",
                         self.file
                     );
                 } else {

@@ -331,7 +331,10 @@ fn keys_are_minted_while_others_are_served() {
     gateway.assert_exits_well();
 
     let memory = command().args(["mint", "name=ada", "--database", "memory:"]).output().expect("the example runs");
-    assert!(String::from_utf8_lossy(&memory.stderr).contains("only a gateway can change the keys in its memory"));
+    assert!(
+        String::from_utf8_lossy(&memory.stderr)
+            .contains("keys held in memory can only be changed by the gateway that holds them")
+    );
     fs::remove_file(&path).expect("it was made");
     assert_eq!(run(&["mint", "name=ada"]).status.code(), Some(1));
     assert!(!path.exists(), "nothing is made in its place");
@@ -349,7 +352,7 @@ fn keys_are_listed() {
     let open = on(&path, "listed-1", None);
     assert_eq!(run(&["keys"]), (String::new(), String::new()));
     let (_, log) = run(&["mint", "name=zoe,team=search,models=claude-*,team-budget=9/month,budget=5/day"]);
-    assert!(log.contains("a gateway that runs already asks for none until it restarts"), "{log}");
+    assert!(log.contains("a gateway that is already running does not ask for keys until it restarts"), "{log}");
     open.interrupt();
     open.assert_exits_well();
 
@@ -366,8 +369,8 @@ fn keys_are_listed() {
     let lines: Vec<_> = listed.lines().collect();
     assert_eq!(lines.len(), 151);
     assert!(lines.is_sorted(), "{listed}");
-    assert_eq!(lines[0], "key-000: good; it may ask for every model, without a limit");
-    assert_eq!(lines[7], "key-007: revoked; it may ask for every model, without a limit");
+    assert_eq!(lines[0], "key-000: good; every model is allowed, without a limit");
+    assert_eq!(lines[7], "key-007: revoked; every model is allowed, without a limit");
     assert!(lines[8].starts_with("key-008: expired at 1970-01-01T"), "{}", lines[8]);
     let zoe = lines[150];
     let may = "zoe: good; team search, budget 5.00/day, team-budget 9.00/month of search, models claude-*; ";
