@@ -86,6 +86,10 @@ impl Keys {
                 // None is minted where one of them cannot be.
                 for one in &new {
                     one.check("mint", &keys, true).await?;
+                    if keys.named(one.name()).await?.is_some_and(|key| mint::is_over(&key)) {
+                        let why = "was revoked or has expired, and stays so: mint a key of another name";
+                        return Err(format!("mint: the key {} {why}", one.name()).into());
+                    }
                 }
                 mint::all("mint", new, &keys, &peppers).await?;
             }
@@ -121,7 +125,7 @@ async fn list(keys: &impl KeyRegistry, budgets: &impl BudgetStore) -> Result<(),
 fn line(key: &KeyRecord, standings: &[Standing]) -> String {
     let state = match key.expires_at {
         _ if key.disabled => "revoked".to_owned(),
-        Some(at) if at <= jiff::Timestamp::now() => format!("expired at {at}"),
+        Some(at) if mint::is_over(key) => format!("expired at {at}"),
         Some(at) => format!("expires at {at}"),
         None => "good".to_owned(),
     };
@@ -129,7 +133,7 @@ fn line(key: &KeyRecord, standings: &[Standing]) -> String {
     for Standing { budget, spent, held, .. } in
         standings.iter().filter(|standing| standing.spent > Money::ZERO || standing.held > Money::ZERO)
     {
-        let _ = write!(line, "; {spent} spent and {held} held of {}/{}", budget.limit, budget.pot.window);
+        let _ = write!(line, "; {spent} spent and {held} held of {}", powers::amount(budget));
     }
     // A name may have any letters, and a line is one key's.
     line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()

@@ -203,7 +203,7 @@ impl Mint {
         let (key, now) = (VirtualKey::mint(Environment::Live)?, jiff::Timestamp::now());
         let (before, principal) = self.look(how, keys).await?;
         let (record, changes) = match before {
-            Some(before) if before.disabled || before.expires_at.is_some_and(|at| at <= now) => {
+            Some(before) if is_over(&before) => {
                 let why = if before.disabled { "was revoked" } else { "has expired" };
                 tracing::warn!("{how}: the key {} {why} and is not changed", self.name());
                 return Ok(None);
@@ -262,6 +262,11 @@ pub(crate) fn several(how: &str, texts: impl IntoIterator<Item = String>) -> Res
         all.push(one);
     }
     Ok(all)
+}
+
+/// Whether a key was revoked or has expired: it opens nothing, and a new secret would not change that.
+pub(crate) fn is_over(key: &KeyRecord) -> bool {
+    key.disabled || key.expires_at.is_some_and(|at| at <= jiff::Timestamp::now())
 }
 
 /// Revokes the key of this name, unless it is revoked already. `how` is the option or command, for error messages.

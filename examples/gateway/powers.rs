@@ -1,5 +1,6 @@
 //! Describes for the log what a key may do, in the words of `--mint`.
 
+use tollgate::domain::budget::Budget;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::ScopeKind;
 
@@ -7,11 +8,7 @@ use tollgate::domain::scope::ScopeKind;
 fn parts(of: &Principal) -> Vec<(&'static str, String)> {
     let budgets = |kind: ScopeKind| {
         let some = of.budgets.iter().filter(|budget| budget.pot.scope.kind == kind);
-        let said = some.map(|budget| match kind {
-            ScopeKind::Key => format!("{}/{}", budget.limit, budget.pot.window),
-            _ => format!("{}/{} of {}", budget.limit, budget.pot.window, budget.pot.scope.id),
-        });
-        said.collect::<Vec<_>>().join(" and ")
+        some.map(amount).collect::<Vec<_>>().join(" and ")
     };
     let limit = |measure: &str| {
         let some = of.limits.iter().filter(|limit| limit.measure.as_str() == measure);
@@ -28,6 +25,14 @@ fn parts(of: &Principal) -> Vec<(&'static str, String)> {
         ("parallel", limit("parallel")),
         ("content", of.content.map_or("", |keep| keep.as_str()).to_owned()),
     ]
+}
+
+/// Describes a budget: how much, how often, and whose it is, unless it is the key's own.
+pub(crate) fn amount(budget: &Budget) -> String {
+    match budget.pot.scope.kind {
+        ScopeKind::Key => format!("{}/{}", budget.limit, budget.pot.window),
+        _ => format!("{}/{} of {}", budget.limit, budget.pot.window, budget.pot.scope.id),
+    }
 }
 
 /// Describes a new key.

@@ -365,6 +365,13 @@ fn keys_are_listed() {
     run(&["revoke", "key-007"]);
     execute(&path, "UPDATE tollgate_keys SET expires_at = 1 WHERE name = 'key-008'");
 
+    // A new secret would revive neither.
+    for dead in ["name=key-007", "name=key-008"] {
+        let output = command().args(["mint", "name=new", dead, "--database", &database]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("was revoked or has expired, and stays so"), "{said}");
+    }
+
     let listed = run(&["keys"]).0;
     let lines: Vec<_> = listed.lines().collect();
     assert_eq!(lines.len(), 151);
@@ -382,7 +389,7 @@ fn keys_are_listed() {
                 && !part.starts_with("0.00 ")
                 && part.contains(" spent and 0.00 held of "))
             && parts[0].ends_with("5.00/day")
-            && parts[1].ends_with("9.00/month"),
+            && parts[1].ends_with("9.00/month of search"),
         "{zoe}"
     );
 }
