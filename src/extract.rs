@@ -28,8 +28,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Call {
 /// Refuses a call from a handler, or from a host's own layer.
 ///
 /// The layer of ours around it renders the rejection in the client's dialect and records a refusal. Without such a
-/// layer, only the status is sent. It declares that no provider was asked: nothing is charged for the call, unless a
-/// meter within has seen an attempt.
+/// layer, only the status is sent, without the message. It declares that no provider was asked: nothing is charged for
+/// the call, unless a meter within has seen an attempt.
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         Call::reject(self).map(axum_core::body::Body::new)

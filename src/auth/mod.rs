@@ -25,6 +25,48 @@
 //! # }
 //! # Ok::<(), tollgate::domain::key::KeyError>(())
 //! ```
+//!
+//! # Callers whom your service knows
+//!
+//! Where your own sign-on takes the place of keys, leave this layer out, and set
+//! [`GatewayLayer::require_principal`](crate::GatewayLayer::require_principal). It lets the callers pass whom your service
+//! has named, and answers all others with a 401 in their dialect, which is recorded. Without it, a stack with limits or
+//! budgets answers a call without a principal with a 500, as misconfigured, and lists its models to anyone. A stack that
+//! has neither is open.
+//!
+//! ```
+//! # #[cfg(all(feature = "axum", feature = "memory"))] {
+//! use std::sync::Arc;
+//!
+//! use axum::Router;
+//! use axum::extract::Request;
+//! use axum::middleware::{Next, from_fn};
+//! use axum::response::Response;
+//! use tollgate::domain::principal::Principal;
+//! use tollgate::store::memory::MemoryBudgets;
+//! use tollgate::{BudgetLayer, Gateway, GatewayLayer};
+//!
+//! /// Names the caller, and refuses nobody.
+//! async fn signed_in(mut request: Request, next: Next) -> Response {
+//!     // Your session. A name must be unique and stay the same: budgets are counted under it.
+//!     let user = request.headers().get("x-session").and_then(|session| session.to_str().ok()).map(str::to_owned);
+//!     if let Some(user) = user {
+//!         request.extensions_mut().insert(Arc::new(Principal::new(user)));
+//!     }
+//!     next.run(request).await
+//! }
+//!
+//! fn only_signed_in() -> GatewayLayer {
+//!     GatewayLayer::new().require_principal().budget(BudgetLayer::new(MemoryBudgets::new()))
+//! }
+//!
+//! /// `gateway` was built with the layer above.
+//! fn mount(gateway: Gateway) -> Router {
+//!     let governed = Router::new().fallback_service(gateway).layer(from_fn(signed_in));
+//!     Router::new().nest_service("/llm", governed)
+//! }
+//! # }
+//! ```
 
 mod gate;
 mod layer;

@@ -30,7 +30,8 @@
 //! nearly all of its grant is then granted more while it runs. If there is no more, the stream ends with an error
 //! event, and its call ends as [cut](crate::domain::outcome::End::Cut).
 //!
-//! A caller without budgets passes unless budgets are [required](BudgetLayer::required). Counting tokens costs nothing.
+//! A caller without budgets passes unless budgets are [required](BudgetLayer::required). A call without a caller does
+//! not: it is a 500, as [`auth`](crate::auth) says. Counting tokens costs nothing.
 //!
 //! ```
 //! # #[cfg(feature = "memory")] {

@@ -6,6 +6,7 @@
 //! use tollgate::domain::budget::{Budget, Window};
 //! use tollgate::domain::scope::Scope;
 //! let budget = Budget::new(Scope::team("search"), Window::Month, "500".parse()?);
+//! // For `BudgetLayer::for_everyone`, which finds a key by its name too. A key's own: `Principal::budget`.
 //! let runaway = Budget::new(Scope::key("ci"), "rolling 1h".parse()?, "20".parse()?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

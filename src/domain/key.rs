@@ -230,7 +230,8 @@ pub struct KeyRecord {
     pub version: u64,
     /// When the key was first minted.
     pub created_at: Timestamp,
-    /// The time from which the key is refused.
+    /// The time from which the key is refused. A [`jiff::Timestamp`], like all times here; compare it with
+    /// `SystemTime::now().try_into()?`.
     pub expires_at: Option<Timestamp>,
     /// Whether the key is disabled, and so refused.
     pub disabled: bool,

@@ -2,6 +2,7 @@
 //!
 //! Use it if your service already knows its users: put an `Arc<Principal>` into the request's extensions, and no
 //! virtual key is required. A principal carries everything that governs the caller, so stores hold no configuration.
+//! [`auth`](crate::auth) says what becomes of a request without a principal.
 //!
 //! ```
 //! use tollgate::domain::budget::Window;
@@ -119,8 +120,11 @@ impl Principal {
         self
     }
 
-    /// Allows these models, and those of earlier calls, and no others. Each is a name, or a prefix that ends in `*`. A
-    /// caller who is given only an empty list may ask for no model.
+    /// Allows these models, and those of earlier calls, and no others. Each is a name, or a prefix that ends in `*`; a
+    /// `*` anywhere else is a letter like any other. A caller who is given only an empty list may ask for no model.
+    ///
+    /// What counts is the name that the client sends, after the caller's own aliases. So a router's alias must be
+    /// allowed by its own name, and then allows the models behind it.
     #[must_use]
     pub fn models<M: Into<Arc<str>>>(mut self, models: impl IntoIterator<Item = M>) -> Self {
         self.models.extend(models.into_iter().map(Into::into));

@@ -7,6 +7,35 @@
 //! let rejection = Rejection::new(RejectionKind::InvalidRequest, "`stream` must be a boolean").param("stream");
 //! assert_eq!(rejection.kind(), RejectionKind::InvalidRequest);
 //! ```
+//!
+//! # What clients get
+//!
+//! The kind decides the status. No kind is a 403, which Claude Code takes for a failed login. To refuse something that
+//! this caller may not do, take `ModelNotAllowed` if it is about the model, and otherwise `InvalidRequest`.
+//! [`GatewayLayer::status`](crate::GatewayLayer::status) sets another status for a kind.
+//!
+//! | kind | Anthropic | OpenAI |
+//! |---|---|---|
+//! | `InvalidRequest`, `PriceUnknown` | 400 `invalid_request_error` | 400 `invalid_request_error` |
+//! | `Unsupported` | 400 `invalid_request_error` | 400 `unsupported_parameter` |
+//! | `ModelNotAllowed` | 400 `invalid_request_error` | 404 `model_not_found` |
+//! | `Unauthenticated` | 401 `authentication_error` | 401 `invalid_api_key` |
+//! | `ModelNotFound` | 404 `not_found_error` | 404 `model_not_found` |
+//! | `NotFound` | 404 `not_found_error` | 404 `unknown_url` |
+//! | `MethodNotAllowed` | 405 `invalid_request_error` | 405 `method_not_supported` |
+//! | `ClientTooSlow` | 408 `timeout_error` | 408 `timeout` |
+//! | `TooLarge` | 413 `request_too_large` | 413 `request_too_large` |
+//! | `BudgetSpent` | 429 `billing_error` | 429 `insufficient_quota` |
+//! | `BudgetUnreadable` | 429 `billing_error` | 429 `overloaded` |
+//! | `BudgetHeld`, `Busy`, `RateLimited` | 429 `rate_limit_error` | 429 `rate_limit_exceeded` |
+//! | `ShuttingDown`, `StoreUnavailable` | 529 `overloaded_error` | 429 `overloaded` |
+//! | `Misconfigured` | 500 `api_error` | 500 `server_error` |
+//! | `UpstreamCredential` | 500 `api_error` | 500 `upstream_auth` |
+//! | `UpstreamGarbled`, `UpstreamUnreachable` | 502 `api_error` | 502 `server_error` |
+//! | `UpstreamTimeout` | 504 `timeout_error` | 504 `timeout` |
+//!
+//! The word is `error.type` for Anthropic's clients, and `error.code` for OpenAI's, or `error.type` where they have no
+//! code.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -29,6 +29,32 @@
 //! }
 //! let layer = tollgate::gate::GateLayer::new(NoStreams);
 //! ```
+//!
+//! A gate about models asks the route, since the client may have sent an alias, which `call.head()` has as it was sent:
+//!
+//! ```
+//! # use async_trait::async_trait;
+//! # use http::request::Parts;
+//! # use tollgate::domain::rejection::RejectionKind;
+//! # use tollgate::{Call, Gate, Rejection};
+//! /// The team of interns gets no Opus.
+//! struct NoOpus;
+//!
+//! #[async_trait]
+//! impl Gate for NoOpus {
+//!     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
+//!         let is_intern = call.principal().is_some_and(|caller| caller.team.as_deref() == Some("interns"));
+//!         if is_intern && call.require_route()?.iter().any(|target| target.model.starts_with("claude-opus")) {
+//!             return Err(Rejection::new(RejectionKind::ModelNotAllowed, "interns may not use Opus"));
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! let layer = tollgate::GatewayLayer::new().gate(NoOpus);
+//! ```
+//!
+//! [`rejection`](crate::domain::rejection) has the status of each kind. For what one key may use,
+//! [`Principal::models`](crate::domain::principal::Principal::models) needs no gate.
 
 mod future;
 mod layer;

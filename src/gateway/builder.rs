@@ -83,6 +83,8 @@ impl GatewayBuilder {
     /// The next model is tried only if the request cannot have reached the previous one: its upstream could not be
     /// reached, so that nothing was sent, or its dialect cannot express the request. A request that was sent is never
     /// sent again. Applies to the built-in routing only.
+    ///
+    /// To try one model at several upstreams, use a [`Route`](crate::route::Route) of your own.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
         self.table = self.table.alias(name, models);
@@ -116,8 +118,8 @@ impl GatewayBuilder {
     /// # Errors
     /// - An upstream name is used twice, or there is no upstream.
     /// - The layer has both `admission` and `rate_limit` or `budget`.
-    /// - With the built-in routing: there is an upstream that no model reaches, an alias without models, or an alias
-    ///   for a model that no upstream serves.
+    /// - With the built-in routing: there is an upstream that no model reaches (as the second of two that speak one
+    ///   dialect), an alias without models, or an alias for a model that no upstream serves.
     pub fn try_build(self) -> Result<Gateway, BuildError> {
         match self.problem() {
             None => Ok(self.build()),

@@ -19,6 +19,28 @@
 //!     .alias("fast", ["claude-haiku-5-5", "claude-haiku-4-5"]);
 //! let layer = RouteLayer::new(table);
 //! ```
+//!
+//! A table sends a model to one upstream. To try the same model at a second one where the first cannot be reached:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tollgate::dialect::head::Head;
+//! use tollgate::domain::target::Target;
+//! use tollgate::route::Route;
+//! use tollgate::{Call, Dialect, GatewayLayer, Rejection};
+//!
+//! struct Both;
+//!
+//! impl Route for Both {
+//!     fn route(&self, call: &Call, _head: &Head) -> Result<Vec<Arc<Target>>, Rejection> {
+//!         // The caller's own aliases are resolved in it.
+//!         let Some(model) = call.model() else { return Ok(Vec::new()) };
+//!         let at = |upstream| Arc::new(Target::new(upstream, Dialect::Anthropic, model.clone()));
+//!         Ok(vec![at("direct"), at("cloud")]) // the names given to `GatewayBuilder::upstream`
+//!     }
+//! }
+//! let layer = GatewayLayer::new().router(Both);
+//! ```
 
 mod gate;
 mod table;

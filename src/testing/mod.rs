@@ -8,6 +8,11 @@
 //! With this feature, a process that writes a journal ends as if it had been killed, at the moment that the environment
 //! variable `TOLLGATE_END_AT` names. This shows what a crash leaves behind, and has no other use.
 //!
+//! To check a charge, drain the [`Settlements`](crate::call::Settlements) of the stack first, then compare
+//! [`BudgetStore::standing`](crate::store::budget::BudgetStore::standing) with what
+//! [`ModelCard::cost`](crate::domain::catalog::ModelCard::cost) says of a line of the bill. A budget must hold the most
+//! that a call may cost, so a call is refused long before its budget is spent.
+//!
 //! A client can put the script into its prompt, as the text `sim:deltas=3,delay=10` anywhere in the request's body. See
 //! [`Script::directive`] for the words.
 //!

@@ -1,7 +1,9 @@
 //! Sends calls to model providers over HTTP.
 //!
 //! A [`Provider`] has the base URL, the credential and the timeouts. The HTTP client below it is any tower service:
-//! [`HttpClient`] (feature `upstream`), your own, or a test double.
+//! [`HttpClient`] (feature `upstream`), your own, or a test double. The next target is tried only after an error that
+//! proves that nothing was sent: one that has a refused connection among its sources, or, from hyper-util's client, a
+//! failed connect.
 //!
 //! - **Reads:** the request made by the dispatch. **Removes** the client's credentials, cookies, hop-by-hop and
 //!   forwarding headers, and adds the credential last.

@@ -17,4 +17,5 @@ mod rewriting;
 mod routes;
 mod secrets;
 mod simulated;
+mod statuses;
 mod unmetered;

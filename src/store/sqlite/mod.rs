@@ -11,7 +11,9 @@
 //! use tollgate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
 //! use tollgate::domain::principal::Principal;
 //! use tollgate::store::key::{KeyRegistry, KeyStore};
+//! use tollgate::store::cached::CachedKeys;
 //! use tollgate::store::sqlite::Sqlite;
+//! use tollgate::{AdmissionLayer, AuditLayer, GatewayLayer, KeyAuthLayer};
 //!
 //! let sqlite = Sqlite::open(&path).await?;
 //! sqlite.migrate().await?; // once, when you deploy
@@ -22,8 +24,17 @@
 //! assert!(sqlite.keys().put(&record).await?);
 //! assert_eq!(sqlite.keys().find(&record.digest).await?.as_deref(), Some(&record));
 //!
-//! let budgets = sqlite.budgets(); // and `.limits()`, `.audit()`
+//! // A stack over the file. `admission` has limits and budgets, which `limits()` and `budgets()` have singly.
+//! let audit = AuditLayer::new(sqlite.audit());
+//! let governed = GatewayLayer::new()
+//!     .audit(&audit)
+//!     .auth(KeyAuthLayer::new(CachedKeys::new(sqlite.keys()), pepper))
+//!     .admission(AdmissionLayer::new(sqlite.admission()));
+//!
+//! // … serve, stop, and drain the settlements:
+//! audit.flush().await;
 //! sqlite.close().await?;
+//! # drop(governed);
 //! # std::fs::remove_dir_all(&directory)?;
 //! # Ok(()) }
 //! ```
