@@ -72,11 +72,15 @@ impl Command {
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Box<dyn Error>> {
         let mut parser = lexopt::Parser::from_iter(args);
         let first = parser.try_raw_args().and_then(|args| args.peek().map(OsStr::to_os_string));
-        match first.as_deref().and_then(OsStr::to_str) {
+        let command = match first.as_deref().and_then(OsStr::to_str) {
             Some("audit") => Audit::parse(&mut parser),
             Some("mint" | "revoke" | "keys") => Keys::parse(&mut parser),
             _ => Args::parse(&mut parser),
-        }
+        };
+        command.map_err(|error| match error.is::<lexopt::Error>() {
+            true => format!("{error}; see --help").into(),
+            false => error,
+        })
     }
 }
 

@@ -12,7 +12,7 @@ gateway audit content FILE CALL [PATH] exit codes: 1: something is wrong; 2: not
   --database URL     where keys and budgets are kept: sqlite://FILE or memory: (default: sqlite://tollgate.db)
   --mint KEY         make a key and print it; if the key exists, give it a new secret and change only what is named:
                      'name=ada,budget=5/day,rpm=60,tpm=100000,parallel=4,models=claude-*,
-                     user=ada@example.com,team=search,team-budget=100/month,content=redacted'
+                     models=gpt-*,user=ada@example.com,team=search,team-budget=100/month,content=redacted'
                      remove a setting by budget=none, rpm=none and the like, 'models=*', content=default
   --revoke NAME      revoke a key before serving
   --journal DIR      record every call on disk before it is sent

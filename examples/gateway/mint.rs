@@ -48,7 +48,9 @@ const LIMITS: [(&str, Measure); 3] =
 impl Mint {
     pub(crate) fn parse(text: &str) -> Result<Self, Box<dyn Error>> {
         let parts = text.split(',').map(|part| {
-            let (key, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form key=value"))?;
+            let (key, value) = part.split_once('=').ok_or_else(|| {
+                format!("`{part}` is not of the form key=value; repeat the key for several: models=a,models=b")
+            })?;
             let value = value.trim();
             if value.is_empty() { Err(format!("`{part}` has no value")) } else { Ok((key.trim(), value)) }
         });
@@ -98,6 +100,12 @@ impl Mint {
             ["*"] => Some(Vec::new()),
             ref some if some.contains(&"*") || some.contains(&"none") => {
                 return Err("`models`: to allow every model, give `models=*` alone".into());
+            }
+            // Anywhere else it would be a letter that no model has, and the key would open nothing.
+            ref some if some.iter().any(|model| model.strip_suffix('*').unwrap_or(model).contains('*')) => {
+                return Err(
+                    "`models`: `*` may only end a name; repeat it for several: models=claude-*,models=gpt-*".into()
+                );
             }
             ref some => Some(some.iter().map(|&model| model.to_owned()).collect()),
         };

@@ -107,6 +107,14 @@ fn a_part_is_changed() {
         let said = refused(self::command().args(database(&path)).args(["--mint", &format!("name=ada,{models}")]));
         assert!(said.contains("to allow every model, give `models=*` alone"), "{models}: {said}");
     }
+    for models in ["models=claude-*|gpt-*", "models=claude-* gpt-6", "models=*-haiku", "models=claude-**"] {
+        let said = refused(self::command().args(database(&path)).args(["--mint", &format!("name=ada,{models}")]));
+        assert!(said.contains("`*` may only end a name; repeat it for several"), "{models}: {said}");
+    }
+    for wrong in ["--jurnal", "minty"] {
+        let said = refused(self::command().arg(wrong));
+        assert!(said.contains(wrong) && said.contains("; see --help"), "{said}");
+    }
 }
 
 fn nothing_is_minted_unheard() {
