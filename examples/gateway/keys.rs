@@ -81,7 +81,7 @@ impl Keys {
                         self.file
                     );
                 } else {
-                    peppers.check().await?;
+                    peppers.check_shared().await?;
                 }
                 // None is minted where one of them cannot be.
                 for one in &new {

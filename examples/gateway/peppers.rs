@@ -83,12 +83,7 @@ impl Peppers {
     /// minted the first key, the file has no marks, and any pepper is accepted.
     pub(crate) async fn check(&self) -> Result<(), Box<dyn Error>> {
         let Some(database) = &self.database else { return Ok(()) };
-        let mut file = connect(database).await?;
-        let known: Vec<Vec<u8>> = match is_kept(&mut file).await? {
-            true => sqlx::query_scalar("SELECT mark FROM gateway_peppers").fetch_all(&mut file).await?,
-            false => Vec::new(),
-        };
-        file.close().await?;
+        let known = known(database).await?;
         if known.is_empty() || self.marks.iter().any(|mark| known.contains(mark)) {
             return Ok(());
         }
@@ -96,6 +91,20 @@ impl Peppers {
                     pepper, in TOLLGATE_PEPPER or in the file beside the database; to change the pepper, keep the old one \
                     in the file and put the new one into TOLLGATE_PEPPER; if the old one is lost, run `DELETE FROM \
                     gateway_peppers` in this database, and mint every key again";
+        Err(format!("{}: {what}", database.display()).into())
+    }
+
+    /// Refuses to mint beside a gateway with a pepper that no key was minted under yet: the gateway may have another one,
+    /// and would refuse the new secret, as it would the one before.
+    pub(crate) async fn check_shared(&self) -> Result<(), Box<dyn Error>> {
+        self.check().await?;
+        let Some(database) = &self.database else { return Ok(()) };
+        let known = known(database).await?;
+        if known.is_empty() || known.contains(&self.marks[0]) {
+            return Ok(());
+        }
+        let what = "no key was minted with this pepper yet, and a gateway that is running may have another one: use the \
+                    TOLLGATE_PEPPER that the gateway has; to change the pepper, restart the gateway with it and --mint";
         Err(format!("{}: {what}", database.display()).into())
     }
 
@@ -118,6 +127,17 @@ impl Peppers {
         file.close().await?;
         Ok(())
     }
+}
+
+/// The marks of the peppers that keys of this file were minted under, if they are kept.
+async fn known(database: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+    let mut file = connect(database).await?;
+    let known = match is_kept(&mut file).await? {
+        true => sqlx::query_scalar("SELECT mark FROM gateway_peppers").fetch_all(&mut file).await?,
+        false => Vec::new(),
+    };
+    file.close().await?;
+    Ok(known)
 }
 
 async fn is_kept(file: &mut SqliteConnection) -> Result<bool, sqlx::Error> {

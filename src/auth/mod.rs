@@ -46,11 +46,11 @@
 //! use tollgate::store::memory::MemoryBudgets;
 //! use tollgate::{BudgetLayer, Gateway, GatewayLayer};
 //!
+//! # fn user_of_session(_: &http::HeaderMap) -> Option<String> { None }
 //! /// Names the caller, and refuses nobody.
 //! async fn signed_in(mut request: Request, next: Next) -> Response {
-//!     // Your session. A name must be unique and stay the same: budgets are counted under it.
-//!     let user = request.headers().get("x-session").and_then(|session| session.to_str().ok()).map(str::to_owned);
-//!     if let Some(user) = user {
+//!     // A name must be unique and stay the same: budgets are counted under it.
+//!     if let Some(user) = user_of_session(request.headers()) {
 //!         request.extensions_mut().insert(Arc::new(Principal::new(user)));
 //!     }
 //!     next.run(request).await

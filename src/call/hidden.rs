@@ -31,13 +31,16 @@ impl Hidden {
 }
 
 impl Call {
-    /// Records that a control lets the call pass because it did not recognize the path.
+    /// Records that a control lets the call pass because it did not recognize the path, if it did not. Should the call
+    /// turn out to be an LLM call further in, it is [refused](Self::check_placed).
     ///
     /// # Errors
     /// See [`check_hidden`](Self::check_hidden).
     pub(crate) fn pass_unplaced(&self, layer: &'static str) -> Result<(), Rejection> {
         self.check_hidden(layer)?;
-        self.state().unplaced.get_or_insert(layer);
+        if !self.endpoint().has_head() {
+            self.state().unplaced.get_or_insert(layer);
+        }
         Ok(())
     }
 

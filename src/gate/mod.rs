@@ -53,6 +53,7 @@
 //! let layer = tollgate::GatewayLayer::new().gate(NoOpus);
 //! ```
 //!
+//! A request may name further models (`fallbacks`, `models`): only `Principal::models` refuses those.
 //! [`rejection`](crate::domain::rejection) has the status of each kind. For what one key may use,
 //! [`Principal::models`](crate::domain::principal::Principal::models) needs no gate.
 

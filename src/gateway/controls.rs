@@ -151,25 +151,27 @@ impl Door {
         };
         match (operation, self.others) {
             (Operation::Other, Others::Answered) => Ok(()),
-            (Operation::Other, Others::Open) => call.check_hidden("GatewayLayer"),
+            (Operation::Other, Others::Open) => call.pass_unplaced("GatewayLayer"),
             (Operation::Other, Others::Closed) => {
                 self.tell_of_mount(call);
                 Err(not_found(&parts.method, parts.uri.path()))
             }
             _ => {
-                call.check_hidden("GatewayLayer")?;
+                call.check_spelling()?;
                 match &self.keys {
-                    Some(keys) => keys.pass(parts, call).await,
+                    Some(keys) => keys.pass(parts, call).await?,
                     // Without key authentication the host may say who calls.
                     None if (self.requires_principal || operation == Operation::Other)
                         && call.principal().is_none() =>
                     {
                         let message = "the caller is not identified: sign in first";
                         call.note(Decision::refuse("auth", message));
-                        Err(Rejection::new(RejectionKind::Unauthenticated, message))
+                        return Err(Rejection::new(RejectionKind::Unauthenticated, message));
                     }
-                    None => Ok(()),
+                    None => {}
                 }
+                // After the key: a stranger's mistake is not the operator's.
+                call.pass_unplaced("GatewayLayer")
             }
         }
     }

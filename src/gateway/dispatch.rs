@@ -161,6 +161,8 @@ impl Attempts {
         let body = body?;
         call.require_route()?;
         call.check_governed()?;
+        // Each upstream has its meter.
+        call.set_metered();
         if call.dialect() == Dialect::OpenAiChat {
             call.ask_for_usage();
         }

@@ -299,7 +299,8 @@ fn keys_are_minted_while_others_are_served() {
         assert_eq!(names.len(), args.len() - 1, "{printed}");
         printed.lines().filter_map(secret).collect()
     };
-    for key in &minted(&["mint", "name=bob,rpm=60", "name=eve"]) {
+    let [bob, eve] = &minted(&["mint", "name=bob,rpm=60", "name=eve"])[..] else { panic!("two keys") };
+    for key in [bob, eve] {
         assert_eq!(call(&gateway, key).0, 200, "a key that was minted beside it");
     }
     let before = gateway.key("ada").to_owned();
@@ -325,6 +326,13 @@ fn keys_are_minted_while_others_are_served() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains(why), "{args:?}: {said}");
     }
+    // The gateway would know neither the new secret nor, then, the one before.
+    let other =
+        command().args(["mint", "name=bob", "--database", &database]).env("TOLLGATE_PEPPER", "p".repeat(40)).output();
+    let other = other.expect("the example runs");
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(other.status.code() == Some(1) && said.contains("no key was minted with this pepper yet"), "{said}");
+    assert_eq!(call(&gateway, bob).0, 200, "its secret is what it was");
     let listed = String::from_utf8(run(&["keys"]).stdout).expect("text");
     assert!(!listed.contains("new"), "where one cannot be minted none is: {listed}");
     gateway.interrupt();

@@ -14,7 +14,9 @@ use tollgate::domain::dialect::Endpoint;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::store::memory::MemoryBudgets;
-use tollgate::{AuditLayer, BudgetLayer, Call, Gate, GatewayLayer, Rejection};
+use tollgate::testing::Simulated;
+use tollgate::upstream::Provider;
+use tollgate::{AuditLayer, BudgetLayer, Call, Dialect, Gate, Gateway, GatewayLayer, Rejection};
 use tower::{Layer, ServiceExt};
 
 use crate::support::log::Log;
@@ -104,4 +106,30 @@ async fn under_a_mount_axum_answers_unknown_paths_unless_the_layer_is_around_the
     let around = Router::new().nest_service("/llm", layer.layer(mine()));
     let (status, body) = post_to(&around, "/llm/v1/nothing", None).await;
     assert!(status == 401 && body.starts_with(r#"{"error":"#), "{status} {body}");
+}
+
+#[tokio::test]
+async fn outside_of_a_mount_none_is_passed_by_on_a_path_that_only_the_gateway_within_knows() {
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.local", None, Simulated::new());
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider.expect("a provider")).build();
+    let within = Router::new().nest_service("/llm", gateway);
+    let audit = AuditLayer::new(TracingSink::new());
+    for path in ["/llm/v1/messages", "/llm/messages"] {
+        let (status, body) = post_to(&within, path, Some("ada")).await;
+        assert_eq!(status, 200, "without a layer outside of it: {path}: {body}");
+        for (what, app) in [
+            ("a gate", within.clone().layer(GatewayLayer::new().gate(Closed))),
+            ("an audit trail", within.clone().layer(GatewayLayer::new().audit(&audit))),
+            ("an audit trail alone", within.clone().layer(audit.clone())),
+            ("a budget, and other paths", within.clone().layer(pays().pass_other_paths())),
+        ] {
+            let (status, body) = post_to(&app, path, Some("ada")).await;
+            assert_eq!(status, 500, "{what}: {path}: {body}");
+        }
+    }
+    // Nothing of it concerns a caller whom nobody knows.
+    let strict = within.layer(pays().require_principal().pass_other_paths());
+    for path in ["/llm/v1/messages", "/llm/messages"] {
+        assert_eq!(post_to(&strict, path, None).await.0, 401, "{path}");
+    }
 }

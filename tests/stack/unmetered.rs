@@ -16,7 +16,7 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use crate::support::log::Log;
 
-const CURE: &str = "put `MeterLayer` around the service that asks the provider";
+const CURE: &str = "if the stack has no `MeterLayer`, put one around the service that asks the provider";
 
 type Mine = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -72,7 +72,11 @@ async fn nobody_hears_of_a_missing_meter_where_none_is_needed() {
         let refusal = Rejection::new(RejectionKind::InvalidRequest, "not this");
         Ok(axum::response::IntoResponse::into_response(refusal).map(Body::new))
     });
+    let busy = service_fn(async |_: Request<Body>| {
+        Ok(Response::builder().status(503).body(Body::from("busy")).expect("a response"))
+    });
     for caller in callers() {
-        assert_eq!(cures(caller, None, BoxCloneSyncService::new(refuses)).await, 0, "nobody was asked");
+        assert_eq!(cures(caller.clone(), None, BoxCloneSyncService::new(refuses)).await, 0, "nobody was asked");
+        assert_eq!(cures(caller, None, BoxCloneSyncService::new(busy)).await, 0, "a host's own error");
     }
 }
