@@ -15,15 +15,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod record;
+
+pub use self::record::KeyRecord;
+
 use std::fmt;
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
-use jiff::Timestamp;
 use sha2::Sha256;
-use uuid::Uuid;
-
-use super::principal::Principal;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 62^43 is a little more than 2^256.
@@ -213,105 +213,6 @@ impl KeyDigest {
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest(…)")
-    }
-}
-
-/// What is stored of a key: its principal, and when it is valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct KeyRecord {
-    /// The key's id. It outlives the secret, and the key's budgets and limits are kept under it.
-    pub id: Uuid,
-    /// The digest of the current secret.
-    pub digest: KeyDigest,
-    /// The last four characters of that secret.
-    pub last4: Arc<str>,
-    /// How often the record was written, starting at 1. A store accepts only the next version in its place.
-    pub version: u64,
-    /// When the key was first minted.
-    pub created_at: Timestamp,
-    /// The time from which the key is refused. A [`jiff::Timestamp`], like all times here; compare it with
-    /// `SystemTime::now().try_into()?`.
-    pub expires_at: Option<Timestamp>,
-    /// Whether the key is disabled, and so refused.
-    pub disabled: bool,
-    /// Who presents the key, and what they may do.
-    pub principal: Arc<Principal>,
-}
-
-impl KeyRecord {
-    /// A new key for `principal`, which is given the key's id.
-    #[must_use]
-    pub fn new(key: &VirtualKey, pepper: &Pepper, principal: Principal, now: Timestamp) -> Self {
-        let id = Uuid::now_v7();
-        KeyRecord {
-            id,
-            digest: stored(key, pepper),
-            last4: key.last4(),
-            version: 1,
-            created_at: now,
-            expires_at: None,
-            disabled: false,
-            principal: Arc::new(principal.with_key(id)),
-        }
-    }
-
-    /// A record from a store.
-    #[must_use]
-    pub fn stored(id: Uuid, digest: KeyDigest, last4: &str, created_at: Timestamp, principal: Principal) -> Self {
-        let principal = Arc::new(principal.with_key(id));
-        let last4 = last4.into();
-        KeyRecord { id, digest, last4, version: 1, created_at, expires_at: None, disabled: false, principal }
-    }
-
-    /// The same key with another secret and another principal; what it spent stays with it. A key that was revoked or
-    /// has expired is not valid with the new secret either.
-    #[must_use]
-    pub fn rotated(&self, key: &VirtualKey, pepper: &Pepper, principal: Principal) -> Self {
-        KeyRecord {
-            digest: stored(key, pepper),
-            last4: key.last4(),
-            principal: Arc::new(principal.with_key(self.id)),
-            ..self.next()
-        }
-    }
-
-    /// The same key, disabled: the record to [`put`](crate::store::key::KeyRegistry::put) in its place.
-    #[must_use]
-    pub fn revoked(&self) -> Self {
-        KeyRecord { disabled: true, ..self.next() }
-    }
-
-    /// The same key, enabled again; if it has expired, it stays refused. The record to put in its place.
-    #[must_use]
-    pub fn restored(&self) -> Self {
-        KeyRecord { disabled: false, ..self.next() }
-    }
-
-    /// The same key and secret with another principal: the record to put in its place.
-    #[must_use]
-    pub fn changed(&self, principal: Principal) -> Self {
-        KeyRecord { principal: Arc::new(principal.with_key(self.id)), ..self.next() }
-    }
-
-    /// The same with the next version, which a store requires of a replacement.
-    fn next(&self) -> Self {
-        KeyRecord { version: self.version.saturating_add(1), ..self.clone() }
-    }
-
-    /// Refuses the key from `at` on.
-    #[must_use]
-    pub fn expires_at(mut self, at: Timestamp) -> Self {
-        self.expires_at = Some(at);
-        self
-    }
-
-    /// Disables or enables the key. For a record that is stored already, use [`revoked`](Self::revoked) and
-    /// [`restored`](Self::restored), which make its next version.
-    #[must_use]
-    pub fn disabled(mut self, disabled: bool) -> Self {
-        self.disabled = disabled;
-        self
     }
 }
 
