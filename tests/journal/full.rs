@@ -1,6 +1,7 @@
 //! A journal on a disk without room. Here the kernel's limit on the size of files stands in for a full disk. `.ci/long`
 //! uses a real small disk.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +21,8 @@ use crate::support::log::Log;
 
 /// The variable for the directory of a child process whose disk fills up.
 const CHILD: &str = "TOLLGATE_TEST_JOURNAL_FULL";
+/// The same, for a child whose disk has room again only once the journal removes something.
+const FREED: &str = "TOLLGATE_TEST_JOURNAL_FULL_UNTIL_FREED";
 /// The same, for a child whose disk is full from the start.
 const FULL: &str = "TOLLGATE_TEST_JOURNAL_FULL_AT_START";
 /// The same, for a child whose disk accepts nothing at the end.
@@ -84,7 +87,7 @@ async fn child_whose_disk_fills_up() {
     if !is_small {
         limit_files(Some(512 << 10));
     }
-    let (mut calls, mut under_way) = (1, Vec::new());
+    let (mut calls, mut under_way) = (1, VecDeque::new());
     loop {
         let answer = site.ask("hello").await;
         if answer.status() != StatusCode::OK {
@@ -92,7 +95,11 @@ async fn child_whose_disk_fills_up() {
             break;
         }
         calls += 1;
-        under_way.push(answer);
+        under_way.push_back(answer);
+        // What is under way needs room, which a small disk has for so many only.
+        if is_small && under_way.len() > 1_000 {
+            under_way.pop_front();
+        }
         assert!(calls < 20_000, "the disk is never full");
     }
     drop(under_way);
@@ -139,6 +146,72 @@ fn a_disk_that_fills_up_keeps_calls_out_until_it_has_room_and_no_record_is_lost(
     let dir = Dir::new("full-disk");
     let small = std::env::var_os(SMALL_DISK).map(PathBuf::from);
     as_a_child("full::child_whose_disk_fills_up", CHILD, small.as_deref().unwrap_or(&dir.0));
+}
+
+/// Runs as a child process whose disk has room for a segment only once an older one is removed. Without the variable it
+/// does nothing.
+#[tokio::test]
+async fn child_whose_disk_has_room_for_what_is_removed() {
+    const SEGMENT: u64 = 1 << 20;
+    let Some(dir) = std::env::var_os(FREED).map(PathBuf::from) else { return };
+    let sink = Sink::default();
+    sink.stall(true);
+    let options = Journal::at(&dir).segment_bytes(SEGMENT).most_bytes(1 << 30).keep_bytes(0);
+    let journal = options.open().expect("a journal").ship("kept", sink.clone()).expect("a name");
+    let site = Site::new(journal, MemoryBudgets::new());
+    let segments = || {
+        let names = fs::read_dir(&dir).expect("readable").map(|entry| entry.expect("readable").path());
+        let mut segments: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
+        segments.sort();
+        segments
+    };
+    // Nothing but the sink needs the first segment.
+    let mut calls = 0;
+    while segments().len() < 2 {
+        assert_eq!(site.whole("hello").await, StatusCode::OK);
+        calls += 1;
+    }
+    let oldest = segments().remove(0);
+    // Their finals need more than one segment.
+    let mut under_way = Vec::new();
+    loop {
+        let answer = site.ask("hello").await;
+        if answer.status() != StatusCode::OK {
+            assert_eq!(answer.status().as_u16(), 529);
+            break;
+        }
+        calls += 1;
+        under_way.push(answer);
+        if under_way.len() == 2_000 {
+            // The existing segments can be written, but no other of that size can be made.
+            limit_files(Some(SEGMENT - 1));
+        }
+        assert!(calls < 20_000, "the disk is never full");
+    }
+    assert!(under_way.len() > 2_000);
+    drop(under_way);
+    let left = || {
+        let open = fs::read(segments().last().expect("a segment")).expect("readable");
+        open.len() - open.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    };
+    until("the finals do not fit", || left() < 8 << 10).await;
+    assert!(oldest.exists() && site.audit.status().is_refusing);
+    let (flushed, freed) = (site.audit.flush(), async {
+        sink.stall(false);
+        until("the first segment is removed", || !oldest.exists()).await;
+        limit_files(None);
+    });
+    let both = async { tokio::join!(flushed, freed) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("what waits is written");
+    until("every record", || sink.records().iter().filter(|record| record.status == Some(200)).count() == calls).await;
+    site.serves_again().await;
+    assert_eq!(verify(&dir, &[]).expect("readable").broken, None);
+}
+
+#[test]
+fn a_full_disk_has_room_again_once_sinks_have_had_what_fills_it_though_more_waits_than_the_open_segment_holds() {
+    let dir = Dir::new("full-until-freed");
+    as_a_child("full::child_whose_disk_has_room_for_what_is_removed", FREED, &dir.0);
 }
 
 /// Runs as a child process whose disk accepts nothing more at the end. Without the variable it does nothing.

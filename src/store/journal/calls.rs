@@ -64,7 +64,7 @@ impl Calls {
         self.open.insert(id, Open::new(seq, Some(Live { witness, pots, before: None }), true, is_held));
     }
 
-    /// Its final is being made.
+    /// It has closed, and only its final is due.
     pub(super) fn ends(&mut self, id: Uuid) {
         if let Some(open) = self.open.get_mut(&id) {
             open.live = None;

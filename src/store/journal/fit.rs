@@ -5,6 +5,7 @@ use std::mem::take;
 use uuid::Uuid;
 
 use super::line::{Said, put};
+use super::release::KEPT;
 use super::writer::{LONGEST, Writer};
 use crate::domain::audit::AuditRecord;
 
@@ -26,22 +27,38 @@ impl Writer {
         None
     }
 
-    /// Adds exactly this line. Returns `false` if it is too long.
+    /// Adds exactly this line, in the next segment if it does not fit into this one. Returns `false` if it is too long.
     fn put_whole(&mut self, said: &Said) -> bool {
-        let before = self.lines.len();
-        match put(&mut self.lines, self.head, said) {
-            Ok(head) if self.lines.len() - before <= LONGEST => {
-                self.head = head;
-                true
-            }
-            failed => {
-                if let Err(error) = failed {
-                    tracing::error!(%error, "a line of the journal cannot be written");
+        loop {
+            let before = self.lines.len();
+            match put(&mut self.lines, self.head, said) {
+                Ok(head) if self.lines.len() - before <= LONGEST => {
+                    if self.has_room_for(said) {
+                        self.head = head;
+                        return true;
+                    }
+                    // Its number and what it is chained to may be others by the time that it fits.
+                    self.lines.truncate(before);
+                    if !self.begin_segment() {
+                        // Nothing is written any more, so nobody is told that this line is.
+                        return true;
+                    }
                 }
-                self.lines.truncate(before);
-                false
+                failed => {
+                    if let Err(error) = failed {
+                        tracing::error!(%error, "a line of the journal cannot be written");
+                    }
+                    self.lines.truncate(before);
+                    return false;
+                }
             }
         }
+    }
+
+    /// Whether the lines that are made fit into the current segment, with `last` as the last of them.
+    fn has_room_for(&self, last: &Said) -> bool {
+        let kept = if matches!(last, Said::Released(_)) { 0 } else { KEPT };
+        self.at.saturating_add(self.lines.len() as u64).saturating_add(kept) <= self.shared.size
     }
 }
 

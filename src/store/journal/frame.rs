@@ -34,19 +34,6 @@ pub(super) fn line_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     line.strip_suffix(b"\n").filter(|line| is_whole && line.starts_with(START))
 }
 
-/// How many of the first `room` bytes are whole frames. The frames must be unchanged since they were made.
-pub(super) fn whole(frames: &[u8], room: usize) -> usize {
-    let mut end = 0;
-    while let Some(len) = frames.get(end..).and_then(|rest| rest.first_chunk::<4>()) {
-        let next = end + HEADER + usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX - HEADER - end);
-        if next > room {
-            break;
-        }
-        end = next;
-    }
-    end
-}
-
 /// How many bytes the frame of this line takes.
 pub(super) fn len(line: &[u8]) -> usize {
     HEADER + line.len() + 1

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::chain::{Head, LineHash};
-use super::frame::{self, Found, Frames};
+use super::frame;
 use super::ongoing::Ongoing;
 use super::seal::{Deleted, Sealed};
 use crate::domain::audit::{AttemptRecord, AuditRecord};
@@ -165,17 +165,6 @@ pub(super) fn put(out: &mut Vec<u8>, head: Head, said: &Said) -> Result<Head, se
     let hash = LineHash::of(&out[from..]);
     frame::end(out, start);
     Ok(Head { seq, hash })
-}
-
-/// The last of these lines, in their frames.
-pub(super) fn last(lines: &[u8]) -> Option<Head> {
-    let found = Frames::of(lines).filter_map(|(_, found)| match found {
-        Found::Line(line) => Some(line),
-        Found::Unreadable(_) => None,
-    });
-    let line = found.last()?;
-    let Link { seq, .. } = serde_json::from_slice(line).ok()?;
-    Some(Head { seq, hash: LineHash::of(line) })
 }
 
 /// The number of a line, the name of its kind, and the value: without parsing that.

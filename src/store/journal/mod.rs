@@ -63,6 +63,7 @@ mod ends;
 mod error;
 mod events;
 mod fit;
+mod flush;
 mod frame;
 mod late;
 mod line;

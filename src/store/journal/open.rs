@@ -297,9 +297,12 @@ impl JournalOptions {
             ticked: SystemClock.elapsed(),
             settled: before,
             unsettled: Vec::new(),
+            unmade: None,
             closed: Vec::new(),
             backlog: VecDeque::new(),
             carry: Carry::new(first, size, keep, most),
+            has_rolled: false,
+            is_lost: false,
         };
         writer.begin().map_err(&io)?;
         position::pull_back(&dir, recovered.head).map_err(&io)?;

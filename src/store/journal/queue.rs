@@ -36,8 +36,8 @@ pub(super) enum Item {
     Sealed(Vec<Sealed>, oneshot::Sender<()>),
     /// Content was deleted.
     Deleted(Deleted),
-    /// Lines before this one may be removed.
-    Released(u64),
+    /// More lines may be removed; the [`Release`](super::release::Release) knows which.
+    Released,
     /// Much has come of this call, so its state is to be written.
     Look(Uuid),
     /// The budgets of this call are settled.
@@ -71,6 +71,15 @@ pub(super) enum Closed {
     Call(Arc<Outcome>, Option<Settlement>),
     /// A call of an earlier process.
     Lost(Box<AuditRecord>),
+}
+
+impl Closed {
+    pub(super) fn id(&self) -> Uuid {
+        match self {
+            Closed::Call(outcome, _) => outcome.id,
+            Closed::Lost(record) => record.id,
+        }
+    }
 }
 
 pub(super) struct Settlement {

@@ -1,8 +1,8 @@
-//! The thread that writes.
+//! The thread that writes: what it makes lines of, and when. [`flush`](super::flush) brings them to the disk.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,21 +13,15 @@ use uuid::Uuid;
 use super::calls::{Calls, asked};
 use super::carry::Carry;
 use super::chain::Head;
-use super::frame;
-use super::line::{Final, Link, Released, Said, Seen, Settled, last};
-use super::mend::Unsynced;
+use super::line::{Final, Released, Said, Seen, Settled};
+use super::moments;
 use super::queue::{Closed, Item, Settlement, Then};
 use super::shared::{Shared, Trouble};
-use super::{moments, segment};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
 
 /// How often the state of calls that go on is written; for a call with much output, more often.
 const TICK: Duration = Duration::from_secs(2);
-/// How long to wait before trying again a disk that takes nothing.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How often to try before those that wait for a write are released all the same.
-const PATIENCE: u32 = 50;
 /// The most calls that one line names; each takes 39 bytes.
 const NAMED: usize = 4_096;
 /// The longest line. Records do not come anywhere near it.
@@ -49,12 +43,18 @@ pub(super) struct Writer {
     pub(super) settled: u64,
     /// What runs when those lines are written, by their numbers.
     pub(super) unsettled: Vec<(u64, Then)>,
+    /// What runs when the line is written that is being made.
+    pub(super) unmade: Option<Then>,
     /// The calls that have ended by then.
     pub(super) closed: Vec<(u64, Uuid)>,
     /// Items that are taken, but not yet made into lines.
     pub(super) backlog: VecDeque<Item>,
     /// When the lines of calls that go on are written again.
     pub(super) carry: Carry,
+    /// A segment was begun, and what is due in it is not made.
+    pub(super) has_rolled: bool,
+    /// The journal was closed while nothing could be written.
+    pub(super) is_lost: bool,
 }
 
 impl Writer {
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// A settled budget needs no line and waits for none: what is done with makes room.
-    fn take_in(&mut self, items: impl IntoIterator<Item = Item>) {
+    pub(super) fn take_in(&mut self, items: impl IntoIterator<Item = Item>) {
         for item in items {
             match item {
                 Item::Heard(id) if self.calls.contains(&id) => self.calls.heard(id),
@@ -133,11 +133,12 @@ impl Writer {
                         self.calls.closes(id, SystemClock.elapsed().saturating_add(memory));
                         paid
                     });
+                    self.unmade = then;
                     self.put(Said::Final(Box::new(Final { record, paid })));
                     moments::at("final-made");
                     self.calls.ends(id);
                     self.closed.push((self.head.seq, id));
-                    self.unsettled.extend(then.map(|then| (self.head.seq, then)));
+                    self.unsettled.extend(self.unmade.take().map(|then| (self.head.seq, then)));
                     places.extend(place);
                 }
                 Item::Event(event) => {
@@ -154,10 +155,7 @@ impl Writer {
                 Item::Deleted(deleted) => {
                     self.put(Said::ContentDeleted(deleted));
                 }
-                Item::Released(before) => {
-                    self.put(Said::Released(Released { before }));
-                    self.shared.release.put(self.head.seq, before);
-                }
+                Item::Released => self.put_released(),
                 Item::Look(id) => {
                     if let Some(seen) = self.calls.seen_of(&id) {
                         self.put_seen(seen);
@@ -167,7 +165,7 @@ impl Writer {
                 Item::GivenUp(id) => self.calls.given_up(id),
                 Item::Flush(done) => flushes.push(done),
             }
-            goes_on = goes_on && (self.lines.len() < LONGEST * 4 || self.flush());
+            goes_on = goes_on && ((self.lines.len() < LONGEST * 4 && !self.has_rolled) || self.flush());
         }
         if !flushes.is_empty() {
             // This may be the last chance to state what is done with.
@@ -201,17 +199,8 @@ impl Writer {
         self.flush()
     }
 
-    /// A removed file accepts writes, but nobody will ever read them.
-    fn look_for_file(&self) {
-        const WHY: &str = "the current file of the journal was removed; restart the gateway";
-        if segment::is_removed(&self.file) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
-            let path = self.path.display();
-            tracing::error!(%path, "the current file of the journal was removed; calls are refused until a restart");
-        }
-    }
-
     /// Stops looking back to calls whose budgets no start would settle any more.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let calls = self.calls.forget(SystemClock.elapsed());
         if calls > 0 {
             tracing::error!(
@@ -232,7 +221,7 @@ impl Writer {
         first
     }
 
-    fn say_settled(&mut self) {
+    pub(super) fn say_settled(&mut self) {
         let first = self.say_open_from();
         // A reader that gets this far knows that everything before this very line is done with.
         let before = first.unwrap_or(self.head.seq.saturating_add(1));
@@ -258,127 +247,11 @@ impl Writer {
         moments::at("seen-made");
     }
 
-    /// Writes the lines that are made, trying as often as needed, and then what is due after them.
-    fn flush(&mut self) -> bool {
-        let before = self.path.clone();
-        let is_written = self.flush_lines();
-        if !is_written || Arc::ptr_eq(&before, &self.path) {
-            return is_written;
+    pub(super) fn put_released(&mut self) {
+        if let Some(before) = self.shared.release.due() {
+            self.put(Said::Released(Released { before }));
+            self.shared.release.put(self.head.seq, before);
         }
-        // The segment that has the last such statement, and the problems that go on, may be removed.
-        self.settled = 0;
-        self.say_settled();
-        self.carry_over();
-        let is_written = self.flush_lines();
-        self.say_open_from();
-        // Only now: there may be room for it only once the oldest segments need not be kept.
-        self.shared.sync.want_next();
-        is_written
-    }
-
-    fn flush_lines(&mut self) -> bool {
-        let mut tries = 0;
-        self.shared.writing.begin();
-        while let Err(error) = self.try_flush() {
-            self.shared.writing.end();
-            if self.shared.trouble(Trouble::Write, Some(&format_args!("the journal cannot be written: {error}"))) {
-                tracing::error!(%error, path = %self.path.display(), "the journal cannot be written; calls are refused until it can");
-            }
-            tries += 1;
-            self.hear(tries >= PATIENCE);
-            // No tick does this meanwhile, and room may depend on it.
-            self.forget();
-            self.say_open_from();
-            if self.shared.queue.is_closed() {
-                tracing::error!("the journal was closed; the lines that it could not write are lost");
-                return false;
-            }
-            std::thread::sleep(PAUSE);
-            self.shared.writing.begin();
-        }
-        self.shared.writing.end();
-        self.shared.look_at_disk();
-        self.shared.trouble(Trouble::Write, None);
-        // Nobody waits for a line that was too long to be added.
-        self.written(self.head);
-        true
-    }
-
-    /// Takes items while nothing can be written.
-    ///
-    /// A disk that takes nothing must not hold money for ever: after the patience is over, the budgets are settled.
-    /// Settlements that are not in the journal then are repeated at the next start, and count once.
-    fn hear(&mut self, tells: bool) {
-        let mut came = Vec::new();
-        self.shared.queue.take_now(&mut came);
-        self.take_in(came);
-        if tells {
-            self.unsettled.clear();
-            for item in &mut self.backlog {
-                if let Item::Final(_, _, then) = item {
-                    drop(then.take());
-                }
-            }
-        }
-    }
-
-    /// All lines up to this one are written.
-    fn written(&mut self, head: Head) {
-        self.shared.written(head);
-        for (seq, id) in self.carry.written(head.seq) {
-            self.calls.moved(&id, seq);
-        }
-        let closed = self.closed.partition_point(|(seq, _)| *seq <= head.seq);
-        for (_, id) in self.closed.drain(..closed).collect::<Vec<_>>() {
-            moments::at("final-written");
-            self.calls.written(id);
-        }
-        if self.shared.release.written(head.seq) {
-            self.shared.sync.look();
-        }
-        let settled = self.unsettled.partition_point(|(seq, _)| *seq <= head.seq);
-        self.unsettled.drain(..settled);
-    }
-
-    fn try_flush(&mut self) -> io::Result<()> {
-        while !self.lines.is_empty() {
-            let room = self.shared.size.saturating_sub(self.at);
-            let fits = frame::whole(&self.lines, usize::try_from(room).unwrap_or(usize::MAX));
-            if fits == 0 {
-                self.roll()?;
-                continue;
-            }
-            let mut file = &*self.file;
-            file.seek(SeekFrom::Start(self.at))?;
-            file.write_all(&self.lines[..fits])?;
-            self.at += fits as u64;
-            self.shared.sync.written(self.unsynced(), Vec::new());
-            let last = if fits == self.lines.len() { Some(self.head) } else { last(&self.lines[..fits]) };
-            self.lines.drain(..fits);
-            // The calls before are reported even if there is no room for the rest: that they are done with may make
-            // room.
-            if let Some(last) = last {
-                self.written(last);
-            }
-        }
-        Ok(())
-    }
-
-    fn unsynced(&self) -> Unsynced {
-        Unsynced { file: self.file.clone(), path: self.path.clone(), len: self.at, is_suspect: false }
-    }
-
-    /// Continues in the next segment.
-    fn roll(&mut self) -> io::Result<()> {
-        let first = frame::line_at(&self.lines, 0)
-            .and_then(|line| serde_json::from_slice::<Link>(line).ok())
-            .map(|link| link.seq);
-        let Some(first) = first else { return Ok(()) };
-        let file = self.shared.sync.take_next()?;
-        self.path = segment::begin(&self.shared.dir, first)?.into();
-        (self.file, self.at) = (Arc::new(file), 0);
-        self.carry.begins(first);
-        Ok(())
     }
 }
 
