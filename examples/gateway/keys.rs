@@ -129,12 +129,17 @@ fn line(key: &KeyRecord, standings: &[Standing]) -> String {
         Some(at) => format!("expires at {at}"),
         None => "good".to_owned(),
     };
-    let mut line = format!("{}: {state}; {}", key.principal.name, powers::said(&key.principal));
+    // A name may have any letters. One that could be taken for the rest of a line, or for another, is quoted.
+    let name = match &*key.principal.name {
+        name if name.contains([':', ';', '"', '\n']) => format!("{name:?}"),
+        name => name.to_owned(),
+    };
+    let mut line = format!("{name}: {state}; {}", powers::said(&key.principal));
     for Standing { budget, spent, held, .. } in
         standings.iter().filter(|standing| standing.spent > Money::ZERO || standing.held > Money::ZERO)
     {
         let _ = write!(line, "; {spent} spent and {held} held of {}", powers::amount(budget));
     }
-    // A name may have any letters, and a line is one key's.
+    // Nor does anything else end a line.
     line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

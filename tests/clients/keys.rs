@@ -400,6 +400,20 @@ fn keys_are_listed() {
             && parts[1].ends_with("9.00/month of search"),
         "{zoe}"
     );
+
+    execute(&path, "UPDATE tollgate_keys SET name = 'key-009: good; x' WHERE name = 'key-009'");
+    let listed = run(&["keys"]).0;
+    assert!(listed.lines().any(|line| line.starts_with("\"key-009: good; x\": good; every model")), "{listed}");
+    execute(
+        &path,
+        "UPDATE tollgate_keys SET policy = '{', id = x'00000000000000000000000000000007' WHERE name = 'zoe'",
+    );
+    let output = command().args(["keys", "--database", &database]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("the record of the key with the id 00000000-0000-0000-0000-000000000007 cannot be read"),
+        "{said}"
+    );
 }
 
 /// Executes this SQL, and returns the digest and the version of the only key.

@@ -106,7 +106,10 @@ fn read(row: &SqliteRow) -> Result<KeyRecord, StoreError> {
         record.disabled = row.try_get::<i64, _>("disabled")? != 0;
         Ok(record)
     })();
-    record.map_err(StoreError::broken)
+    record.map_err(|error| {
+        let id = row.try_get("id").ok().and_then(|id| Uuid::from_slice(id).ok()).unwrap_or_default();
+        StoreError::broken(format!("the record of the key with the id {id} cannot be read: {error}"))
+    })
 }
 
 /// Writes a key in the writer's transaction.
