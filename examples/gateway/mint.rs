@@ -10,7 +10,7 @@ use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::{Scope, ScopeKind};
-use tollgate::store::key::KeyRegistry;
+use tollgate::store::key::{KeyRegistry, Put};
 
 use crate::args::kept;
 use crate::peppers::Peppers;
@@ -227,11 +227,13 @@ impl Mint {
         };
         peppers.note(keys.is_empty().await?).await?;
         match keys.put(&record).await? {
-            true => {
+            Put::Written => {
                 tracing::info!("{how}: the key {} {changes}", self.name());
                 Ok(Some(key))
             }
-            false => Err(format!("{how}: another process is minting {} at this moment", record.principal.name).into()),
+            Put::Taken | Put::Outdated => {
+                Err(format!("{how}: another process is minting {} at this moment", record.principal.name).into())
+            }
         }
     }
 }
@@ -280,7 +282,7 @@ pub(crate) fn is_over(key: &KeyRecord) -> bool {
 /// Revokes the key of this name, unless it is revoked already. `how` is the option or command, for error messages.
 pub(crate) async fn revoke(keys: &dyn KeyRegistry, how: &str, name: &str) -> Result<(), Box<dyn Error>> {
     let Some(record) = keys.named(name).await? else { return Err(format!("{how}: there is no key {name}").into()) };
-    match record.disabled || keys.put(&record.revoked()).await? {
+    match record.disabled || keys.put(&record.revoked()).await?.is_written() {
         true => Ok(()),
         false => Err(format!("{how}: another process is changing {name} at this moment").into()),
     }

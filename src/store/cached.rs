@@ -38,7 +38,7 @@ use moka::Expiry;
 use moka::future::Cache;
 use tokio::runtime::Handle;
 
-use super::key::{KeyRegistry, KeyStore};
+use super::key::{KeyRegistry, KeyStore, Put};
 use super::{Chain, StoreError, in_time};
 use crate::domain::key::{KeyDigest, KeyRecord};
 
@@ -245,7 +245,7 @@ impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
         self.inner.store.list(after, most).await
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         let write = self.clone().write(record.clone());
         match Handle::try_current() {
             Ok(runtime) => runtime.spawn(write).await.unwrap_or_else(|gone| Err(StoreError::uncertain(gone))),
@@ -255,7 +255,7 @@ impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
 }
 
 impl<K: KeyRegistry> CachedKeys<K> {
-    async fn write(self, record: KeyRecord) -> Result<bool, StoreError> {
+    async fn write(self, record: KeyRecord) -> Result<Put, StoreError> {
         let Inner { store, .. } = &*self.inner;
         let before = store.named(&record.principal.name).await?;
         let is_last =

@@ -9,7 +9,7 @@ use super::admission::{self, AdmissionStore, Admit};
 use super::audit::AuditSink;
 use super::budget::{self, BudgetStore, Crossing, Reservation, Reserve};
 use super::content::ContentSink;
-use super::key::{KeyRegistry, KeyStore};
+use super::key::{KeyRegistry, KeyStore, Put};
 use super::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use super::{At, Session, StoreError};
 use crate::domain::audit::AuditRecord;
@@ -46,7 +46,7 @@ macro_rules! forward {
                 (**self).list(after, most).await
             }
 
-            async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+            async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
                 (**self).put(record).await
             }
         }

@@ -67,14 +67,35 @@ pub trait KeyRegistry: KeyStore {
     /// Writes a key: either a new one, or a replacement for the stored key with the same id. If the replacement has
     /// another secret, the old secret opens nothing any more.
     ///
-    /// Returns `false` if the key was not written. This happens when another key has its name or its digest, or when
-    /// its version is not exactly one more than that of the stored record (1 for a new key). So if two callers rotate
-    /// one key at the same time, one of them gets `false` and must read the key again.
+    /// It is not written when another key has its name or its digest ([`Put::Taken`]), and when its version is not
+    /// exactly one more than that of the stored record, or 1 for a new key ([`Put::Outdated`]). So if two callers change
+    /// one key at the same time, one of them is told so and must read the key again. Where both are the case, either
+    /// may be returned.
     ///
     /// # Errors
     /// When the store cannot be written, and when the record could not be read back, for example because a budget is
     /// below zero.
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError>;
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError>;
+}
+
+/// What a registry did with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use = "a record may have been refused"]
+pub enum Put {
+    /// It is stored.
+    Written,
+    /// Another key has its name or its digest. Nothing was changed.
+    Taken,
+    /// It is not the next version of the stored record: somebody else has changed the key. Nothing was changed.
+    Outdated,
+}
+
+impl Put {
+    /// Whether the record is stored now.
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        self == Put::Written
+    }
 }
 
 /// Refuses a record that could not be read back: money below zero has no text form.

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::journal::Events;
-use super::key::{KeyRegistry, KeyStore};
+use super::key::{KeyRegistry, KeyStore, Put};
 use super::{StoreError, in_time};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::key::{KeyDigest, KeyRecord};
@@ -121,15 +121,15 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         self.keys.list(after, most).await
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         let now = SystemClock.now();
         if !is_dead(record, now) {
-            let is_written = self.keys.put(record).await?;
-            if is_written {
+            let put = self.keys.put(record).await?;
+            if put.is_written() {
                 // The key is good again before its revocation was reported.
                 self.untold().remove(&record.id);
             }
-            return Ok(is_written);
+            return Ok(put);
         }
         if !self.is_news(record, now).await? {
             return self.keys.put(record).await;
@@ -138,14 +138,14 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         let was_untold = !self.untold().insert(record.id);
         let written = self.keys.put(record).await;
         match &written {
-            Ok(true) => self.told(record),
+            Ok(Put::Written) => self.told(record),
             Err(error) if error.may_have_applied() => {
                 if self.was_written(record).await {
                     self.told(record);
                 }
             }
-            Ok(false) | Err(_) if was_untold => {}
-            Ok(false) | Err(_) => _ = self.untold().remove(&record.id),
+            Ok(_) | Err(_) if was_untold => {}
+            Ok(_) | Err(_) => _ = self.untold().remove(&record.id),
         }
         written
     }

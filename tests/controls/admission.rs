@@ -46,7 +46,7 @@ async fn mint(world: &World, store: &MemoryStore, principal: Principal) -> (Virt
     let key = VirtualKey::mint(Environment::Test).expect("randomness");
     let now = "2026-11-24T08:00:00Z".parse().expect("a time");
     let record = KeyRecord::new(&key, &world.pepper, principal, now);
-    assert!(store.keys().put(&record).await.expect("memory"));
+    assert!(store.keys().put(&record).await.expect("memory").is_written());
     (key, record)
 }
 
@@ -98,7 +98,7 @@ async fn a_key_that_was_revoked_behind_the_cache_admits_nothing_from_that_moment
     let (key, record) = mint(&world, &store, Principal::new("ada").budget(Window::Day, usd("1"))).await;
     assert_eq!(world.ask(post(MESSAGES, &key, &hello())).await.status, 200);
     // Another gateway revokes the key, and this one is not notified.
-    assert!(store.keys().put(&record.revoked()).await.expect("memory"));
+    assert!(store.keys().put(&record.revoked()).await.expect("memory").is_written());
     let refused = world.ask(post(MESSAGES, &key, &hello())).await;
     assert_eq!(refused.status, 401, "{refused:?}");
     assert_eq!(refused.header("x-should-retry"), Some("false"));
@@ -112,7 +112,7 @@ async fn a_key_that_was_revoked_behind_the_cache_admits_nothing_from_that_moment
         assert_eq!(world.ask(post(MESSAGES, key, &hello())).await.status, 200);
     }
     for record in [record, other] {
-        assert!(store.keys().put(&record.revoked()).await.expect("memory"));
+        assert!(store.keys().put(&record.revoked()).await.expect("memory").is_written());
     }
     for key in [&bare, &soft] {
         assert_eq!(world.ask(post(MESSAGES, key, &hello())).await.status, 401);

@@ -161,7 +161,9 @@ async fn a_rotated_secret_opens_nothing_from_the_moment_of_its_rotation() {
     assert_eq!(world.ask(post(MESSAGES, &old, &body("claude-haiku-5-5"))).await.status, 200);
     let record = world.keys.named("ada").await.expect("memory").expect("it was minted");
     let new = VirtualKey::mint(Environment::Live).expect("randomness");
-    assert!(world.keys.put(&record.rotated(&new, &world.pepper, Principal::new("ada"))).await.expect("memory"));
+    assert!(
+        world.keys.put(&record.rotated(&new, &world.pepper, Principal::new("ada"))).await.expect("memory").is_written()
+    );
     assert_eq!(world.ask(post(MESSAGES, &old, &body("claude-haiku-5-5"))).await.status, 401);
     assert_eq!(world.ask(post(MESSAGES, &new, &body("claude-haiku-5-5"))).await.status, 200);
 }
@@ -174,14 +176,14 @@ async fn a_key_is_changed_and_revoked_by_the_next_version_of_its_record_and_by_n
     assert_eq!((ask("claude-haiku-5-5").await, ask("gpt-5").await), (200, 400));
     let stored = async || world.keys.named("ada").await.expect("memory").expect("minted");
     let changed = stored().await.changed(Principal::new("ada"));
-    assert!(world.keys.put(&changed).await.expect("memory"));
+    assert!(world.keys.put(&changed).await.expect("memory").is_written());
     assert_eq!(ask("gpt-5").await, 200, "the same secret, and more that it may");
     // A write that is based on an old version is refused.
-    assert!(!world.keys.put(&(*stored().await).clone().disabled(true)).await.expect("memory"));
+    assert!(!world.keys.put(&(*stored().await).clone().disabled(true)).await.expect("memory").is_written());
     assert_eq!(ask("gpt-5").await, 200);
-    assert!(world.keys.put(&stored().await.revoked()).await.expect("memory"));
+    assert!(world.keys.put(&stored().await.revoked()).await.expect("memory").is_written());
     assert_eq!(ask("gpt-5").await, 401);
-    assert!(world.keys.put(&stored().await.restored()).await.expect("memory"));
+    assert!(world.keys.put(&stored().await.restored()).await.expect("memory").is_written());
     assert_eq!(ask("gpt-5").await, 200);
 }
 
@@ -192,17 +194,27 @@ async fn a_key_that_was_revoked_opens_nothing_with_its_next_secret_until_it_is_r
     let stored = async || world.keys.named("ada").await.expect("memory").expect("minted");
     let next = VirtualKey::mint(Environment::Live).expect("randomness");
     let rotated = stored().await.rotated(&next, &world.pepper, Principal::new("ada"));
-    assert!(world.keys.put(&rotated).await.expect("memory"));
+    assert!(world.keys.put(&rotated).await.expect("memory").is_written());
     let ask = async || world.ask(post(MESSAGES, &next, &body("claude-haiku-5-5"))).await.status.as_u16();
     assert_eq!(ask().await, 401);
     let restored = stored().await.restored();
     assert!(
-        world.keys.put(&restored.expires_at("2026-11-24T08:59:59Z".parse().expect("a time"))).await.expect("memory")
+        world
+            .keys
+            .put(&restored.expires_at("2026-11-24T08:59:59Z".parse().expect("a time")))
+            .await
+            .expect("memory")
+            .is_written()
     );
     assert_eq!(ask().await, 401, "it has expired");
     let restored = stored().await.restored();
     assert!(
-        world.keys.put(&restored.expires_at("2026-11-25T09:00:00Z".parse().expect("a time"))).await.expect("memory")
+        world
+            .keys
+            .put(&restored.expires_at("2026-11-25T09:00:00Z".parse().expect("a time")))
+            .await
+            .expect("memory")
+            .is_written()
     );
     assert_eq!(ask().await, 200);
 }
@@ -225,7 +237,7 @@ async fn a_pepper_is_changed_while_keys_of_before_open_what_they_did_until_they_
     assert_eq!(status(&both, &stranger).await, 401);
     let record = world.keys.named("ada").await.expect("memory").expect("minted");
     let next = VirtualKey::mint(Environment::Live).expect("randomness");
-    assert!(world.keys.put(&record.rotated(&next, &new(), Principal::new("ada"))).await.expect("memory"));
+    assert!(world.keys.put(&record.rotated(&next, &new(), Principal::new("ada"))).await.expect("memory").is_written());
     assert_eq!((status(&both, &next).await, status(&later, &next).await), (200, 200));
     assert_eq!(status(&both, &key).await, 401, "the secret of before");
 }

@@ -130,7 +130,7 @@ impl World {
         let key = VirtualKey::mint(Environment::Test).expect("randomness");
         let now = "2026-11-24T08:00:00Z".parse().expect("a time");
         let record = change(KeyRecord::new(&key, &self.pepper, principal, now));
-        assert!(self.keys.put(&record).await.expect("memory"), "a new key");
+        assert!(self.keys.put(&record).await.expect("memory").is_written(), "a new key");
         key
     }
 

@@ -104,7 +104,7 @@ fn minted(name: &str) -> (VirtualKey, KeyRecord) {
 
 /// Writes the record and returns it as it is stored.
 async fn put(keys: &impl KeyRegistry, record: &KeyRecord) -> Arc<KeyRecord> {
-    assert!(keys.put(record).await.expect("memory"), "the next version");
+    assert!(keys.put(record).await.expect("memory").is_written(), "the next version");
     keys.named(&record.principal.name).await.expect("memory").expect("it is there")
 }
 
@@ -137,7 +137,7 @@ async fn that_a_key_is_revoked_is_told_once_by_whoever_revokes_it_and_nothing_el
     // Changes to a revoked key cause no event. If two processes revoke a key at once, one succeeds.
     let record = put(&keys, &record.changed(Principal::new("ada"))).await;
     let record = put(&keys, &record.revoked()).await;
-    assert!(!keys.put(&KeyRecord::clone(&record)).await.expect("memory"), "an old version");
+    assert!(!keys.put(&KeyRecord::clone(&record)).await.expect("memory").is_written(), "an old version");
     let (_, stillborn) = minted("never");
     put(&keys, &stillborn.disabled(true)).await;
     // The key is restored, and then expires.
@@ -188,7 +188,7 @@ impl KeyRegistry for Lossy {
         self.keys.list(after, most).await
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         let faults = || self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut faults().drops) {
             return Err(StoreError::uncertain("the question was lost"));

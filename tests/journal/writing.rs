@@ -214,7 +214,7 @@ async fn a_record_of_a_call_with_every_control_takes_little_more_than_a_kilobyte
     let principal = Principal::new("alice").user("alice@example.com").team("search").models(["claude-*"]);
     let principal = principal.limit(Measure::Requests, 100).limit(Measure::Tokens, 100_000).limit(Measure::Parallel, 4);
     let principal = principal.budget(Window::Day, "5".parse().expect("money"));
-    keys.put(&KeyRecord::new(&key, &pepper, principal, SystemClock.now())).await.expect("memory");
+    assert!(keys.put(&KeyRecord::new(&key, &pepper, principal, SystemClock.now())).await.expect("memory").is_written());
     let audit = AuditLayer::journaled(Journal::at(&dir.0).open().expect("a journal"));
     let layer = GatewayLayer::new()
         .audit(&audit)

@@ -34,7 +34,7 @@ async fn a_key_comes_back_as_it_was_after_a_restart() {
     let [ada, bob] = ["ada", "bob"].map(record);
     let bob = bob.disabled(true);
     for record in [&ada, &bob] {
-        assert!(sqlite.keys().put(record).await.expect("it answers"));
+        assert!(sqlite.keys().put(record).await.expect("it answers").is_written());
     }
     sqlite.close().await.expect("it closes");
 
@@ -58,14 +58,14 @@ async fn of_two_who_rotate_one_key_one_is_told_to_look_again() {
     let dir = Dir::new("rotation");
     let (here, there) = (open(&dir.file()).await.keys(), open(&dir.file()).await.keys());
     let ada = record("ada");
-    assert!(here.put(&ada).await.expect("it answers"));
-    assert!(!there.put(&ada).await.expect("it answers"), "it is there already");
-    assert!(!there.put(&record("ada")).await.expect("it answers"), "the name is taken");
+    assert!(here.put(&ada).await.expect("it answers").is_written());
+    assert!(!there.put(&ada).await.expect("it answers").is_written(), "it is there already");
+    assert!(!there.put(&record("ada")).await.expect("it answers").is_written(), "the name is taken");
 
     let rotated = || ada.rotated(&minted(), &pepper(), (*ada.principal).clone());
     let (one, other) = (rotated(), rotated());
     let (written, also) = tokio::join!(here.put(&one), there.put(&other));
-    let (written, also) = (written.expect("it answers"), also.expect("it answers"));
+    let (written, also) = (written.expect("it answers").is_written(), also.expect("it answers").is_written());
     assert!(written ^ also, "one of them");
     let (wins, loses) = if written { (&one, &other) } else { (&other, &one) };
     assert_eq!(here.find(&wins.digest).await.expect("it answers").as_deref(), Some(wins));

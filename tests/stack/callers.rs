@@ -35,7 +35,7 @@ async fn key() -> (VirtualKey, KeyAuthLayer<MemoryKeys>) {
     let (keys, pepper) = (MemoryKeys::new(), Pepper::new(b"canary-pepper-of-thirty-two-byte").expect("long enough"));
     let key = VirtualKey::mint(Environment::Test).expect("randomness");
     let now = "2026-11-24T08:00:00Z".parse().expect("a time");
-    keys.put(&KeyRecord::new(&key, &pepper, Principal::new("ada"), now)).await.expect("memory");
+    assert!(keys.put(&KeyRecord::new(&key, &pepper, Principal::new("ada"), now)).await.expect("memory").is_written());
     (key, KeyAuthLayer::new(keys, pepper))
 }
 

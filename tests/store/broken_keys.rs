@@ -11,7 +11,7 @@ use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::store::admission::{self, AdmissionStore, Admit};
 use tollgate::store::budget::{self, BudgetStore, Reservation, Reserve};
-use tollgate::store::key::{KeyRegistry, KeyStore};
+use tollgate::store::key::{KeyRegistry, KeyStore, Put};
 use tollgate::store::memory::{MemoryKeys, MemoryStore};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError, conformance};
@@ -28,6 +28,8 @@ enum Fault {
     RepeatsTheLast,
     /// Lists those who may call.
     HidesDeadKeys,
+    /// Reports a name that is taken as an old version.
+    CallsAllOutdated,
     /// Does not store how much content is kept of a key's calls.
     ForgetsContent,
     ForgetsSoftness,
@@ -93,9 +95,10 @@ impl KeyRegistry for Keys {
         Ok(all)
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         *self.last.lock().expect("whole") = Some(record.clone());
-        self.inner.put(record).await
+        let put = self.inner.put(record).await?;
+        Ok(if self.fault == CallsAllOutdated && put == Put::Taken { Put::Outdated } else { put })
     }
 }
 
@@ -105,6 +108,7 @@ fn a_broken_registry_fails_by_the_rule_that_it_breaks() {
         (CountsGoodKeys, "a_store_is_empty_until_a_key_is_written_and_never_after"),
         (ListsUnsorted, "keys_are_listed_by_name_page_by_page"),
         (RepeatsTheLast, "keys_are_listed_by_name_page_by_page"),
+        (CallsAllOutdated, "names_and_digests_are_unique"),
         (HidesDeadKeys, "a_list_has_every_key_as_it_is_now"),
         (ForgetsContent, "everything_survives_the_round_trip"),
         (ForgetsSoftness, "everything_survives_the_round_trip"),

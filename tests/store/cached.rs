@@ -15,7 +15,7 @@ use tollgate::domain::key::{Environment, KeyDigest, KeyRecord, Pepper, VirtualKe
 use tollgate::domain::principal::Principal;
 use tollgate::store::StoreError;
 use tollgate::store::cached::{CachedKeys, LIFE, LIFE_OF_NOTHING};
-use tollgate::store::key::{KeyRegistry, KeyStore};
+use tollgate::store::key::{KeyRegistry, KeyStore, Put};
 use tollgate::store::memory::MemoryKeys;
 
 /// A store that counts its requests, answers when the test lets it, and can be told to fail.
@@ -77,7 +77,7 @@ impl KeyRegistry for Slow {
         self.keys.list(after, most).await
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         let _turn = self.writes.acquire().await.expect("never closed");
         let written = self.keys.put(record).await;
         if self.is_lost.load(Ordering::SeqCst) { Err(StoreError::uncertain("lost")) } else { written }
@@ -105,7 +105,7 @@ async fn a_hundred_calls_with_one_unknown_key_ask_the_store_once() {
     let store = Slow::new(0);
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     let mut calls = JoinSet::new();
     for _ in 0..100 {
         let (cached, digest) = (cached.clone(), ada.digest);
@@ -129,7 +129,7 @@ async fn that_a_key_opens_nothing_is_remembered_shortly() {
     }
     assert_eq!(store.asked(), 1);
     // Another process mints the key, without this cache.
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     // The cache uses the machine's clock, so real time has to pass.
     tokio::time::sleep(LIFE_OF_NOTHING + Duration::from_millis(100)).await;
     assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
@@ -145,7 +145,7 @@ async fn a_store_that_is_away_keeps_out_keys_that_nobody_has_seen_and_no_others_
     let strict = CachedKeys::options().life(LIFE).outage(Duration::ZERO).around(store.clone());
     let (ada, eve, bob) = (record("ada"), record("eve"), record("bob"));
     for one in [&ada, &eve, &bob] {
-        store.put(one).await.expect("memory");
+        assert!(store.put(one).await.expect("memory").is_written());
     }
     for one in [&ada, &eve] {
         assert!(cached.find(&one.digest).await.expect("an answer").is_some());
@@ -164,7 +164,7 @@ async fn a_store_that_is_away_keeps_out_keys_that_nobody_has_seen_and_no_others_
     assert!(cached.find(&eve.digest).await.expect_err("it is forgotten").is_unavailable());
     // Once the store is back, its answer counts.
     store.is_down.store(false, Ordering::SeqCst);
-    store.put(&rotated(&ada)).await.expect("memory");
+    assert!(store.put(&rotated(&ada)).await.expect("memory").is_written());
     over().await;
     assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
     store.is_down.store(true, Ordering::SeqCst);
@@ -177,9 +177,9 @@ async fn what_was_changed_elsewhere_is_seen_when_its_life_is_over() {
     let store = Slow::new(PLENTY);
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
-    store.put(&rotated(&ada)).await.expect("memory");
+    assert!(store.put(&rotated(&ada)).await.expect("memory").is_written());
     assert!(cached.find(&ada.digest).await.expect("an answer").is_some(), "for as long as is stated");
     tokio::time::sleep(LIFE + Duration::from_millis(100)).await;
     assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
@@ -190,7 +190,7 @@ async fn an_error_is_not_remembered_and_stays_what_it_was() {
     let store = Slow::new(0);
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     store.is_down.store(true, Ordering::SeqCst);
     let mut calls = JoinSet::new();
     for _ in 0..10 {
@@ -211,13 +211,13 @@ async fn a_load_that_an_invalidation_overtook_is_not_kept() {
     let store = Slow::new(0);
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     // The store has read the key, and its answer is on the way while the key is rotated.
     let mut calls = JoinSet::new();
     let (behind, digest) = (cached.clone(), ada.digest);
     calls.spawn(async move { behind.find(&digest).await.expect("an answer") });
     store.read.notified().await;
-    assert!(cached.put(&rotated(&ada)).await.expect("memory"));
+    assert!(cached.put(&rotated(&ada)).await.expect("memory").is_written());
     store.let_go.add_permits(PLENTY);
     assert!(calls.join_next().await.expect("one").expect("no panic").is_none(), "the old secret opened the door");
     assert!(cached.find(&ada.digest).await.expect("an answer").is_none(), "the old secret was kept");
@@ -228,12 +228,12 @@ async fn a_waiter_that_came_after_the_invalidation_is_not_given_what_was_read_be
     let store = Slow::new(0);
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     let mut calls = JoinSet::new();
     let (behind, digest) = (cached.clone(), ada.digest);
     calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
     store.read.notified().await;
-    assert!(cached.put(&rotated(&ada)).await.expect("memory"));
+    assert!(cached.put(&rotated(&ada)).await.expect("memory").is_written());
     // This lookup begins after the rotation, and would join the one that read before it.
     let behind = cached.clone();
     calls.spawn(async move { behind.find(&digest).await.map(|found| found.is_some()) });
@@ -250,7 +250,7 @@ async fn what_may_have_been_written_is_forgotten_too() {
     let store = Slow::new(PLENTY);
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
-    assert!(cached.put(&ada).await.expect("memory"));
+    assert!(cached.put(&ada).await.expect("memory").is_written());
     assert!(cached.find(&ada.digest).await.expect("an answer").is_some());
     store.is_lost.store(true, Ordering::SeqCst);
     assert!(cached.put(&rotated(&ada)).await.expect_err("its answer is lost").may_have_applied());
@@ -263,7 +263,7 @@ async fn to_forget_one_key_is_not_to_forget_them_all() {
     let cached = CachedKeys::new(store.clone());
     let all: Vec<_> = (0..100).map(|n| record(&format!("key {n}"))).collect();
     for one in &all {
-        assert!(cached.put(one).await.expect("memory"));
+        assert!(cached.put(one).await.expect("memory").is_written());
     }
     for one in &all {
         assert!(cached.find(&one.digest).await.expect("an answer").is_some());
@@ -289,24 +289,24 @@ async fn what_is_put_through_the_cache_takes_effect_at_once() {
     let cached = CachedKeys::new(store.clone());
     let ada = record("ada");
     assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
-    assert!(cached.put(&ada).await.expect("memory"));
+    assert!(cached.put(&ada).await.expect("memory").is_written());
     assert_eq!(cached.find(&ada.digest).await.expect("an answer").as_deref(), Some(&ada));
 
     let next = rotated(&ada);
     assert!(cached.find(&next.digest).await.expect("an answer").is_none());
-    assert!(cached.put(&next).await.expect("memory"));
+    assert!(cached.put(&next).await.expect("memory").is_written());
     assert!(cached.find(&ada.digest).await.expect("an answer").is_none());
     assert_eq!(cached.find(&next.digest).await.expect("an answer").as_deref(), Some(&next));
 
     // Even with another name, the cache knows by the old record which secret to forget.
     let (key, pepper) = secret();
     let renamed = next.rotated(&key, &pepper, Principal::new("eve"));
-    assert!(cached.put(&renamed).await.expect("memory"));
+    assert!(cached.put(&renamed).await.expect("memory").is_written());
     assert!(cached.find(&next.digest).await.expect("an answer").is_none(), "the secret of before the renaming");
     assert_eq!(cached.named("eve").await.expect("an answer").as_deref(), Some(&renamed));
 
     let off = renamed.revoked();
-    assert!(cached.put(&off).await.expect("memory"));
+    assert!(cached.put(&off).await.expect("memory").is_written());
     assert!(cached.find(&off.digest).await.expect("an answer").expect("it is there").disabled);
 }
 
@@ -316,7 +316,7 @@ async fn a_write_that_nobody_waits_for_is_made_and_takes_effect_when_it_is() {
     // With this life, no entry expires during the test.
     let cached = CachedKeys::options().life(Duration::from_secs(3_600)).around(store.clone());
     let ada = record("ada");
-    assert!(cached.put(&ada).await.expect("memory"));
+    assert!(cached.put(&ada).await.expect("memory").is_written());
     let is_good = async || !cached.find(&ada.digest).await.expect("an answer").expect("it is there").disabled;
     assert!(is_good().await);
     let busy = store.writes.acquire_many(PLENTY as u32).await.expect("never closed");
@@ -346,7 +346,7 @@ async fn the_time_that_a_question_took_is_of_the_life_of_its_answer() {
     let store = Slow::new(0);
     let cached = CachedKeys::options().life(LIFE).around(store.clone());
     let ada = record("ada");
-    store.put(&ada).await.expect("memory");
+    assert!(store.put(&ada).await.expect("memory").is_written());
     let mut calls = JoinSet::new();
     let (behind, digest) = (cached.clone(), ada.digest);
     calls.spawn(async move { behind.find(&digest).await.expect("an answer").is_some() });
@@ -355,7 +355,7 @@ async fn the_time_that_a_question_took_is_of_the_life_of_its_answer() {
     tokio::time::advance(LIFE).await;
     store.let_go.add_permits(PLENTY);
     assert!(calls.join_next().await.expect("one").expect("no panic"));
-    store.put(&rotated(&ada)).await.expect("memory");
+    assert!(store.put(&rotated(&ada)).await.expect("memory").is_written());
     assert!(
         cached.find(&ada.digest).await.expect("an answer").is_none(),
         "it was rotated behind the back of this cache"
@@ -369,7 +369,7 @@ async fn an_outage_of_any_length_can_be_asked_for() {
         let keys = CachedKeys::options().life(long).outage(long).around(MemoryKeys::new());
         let (key, pepper) = (VirtualKey::mint(Environment::Live).expect("randomness"), Pepper::new(&[7; 32]));
         let record = KeyRecord::new(&key, &pepper.expect("long enough"), Principal::new("ada"), Timestamp::UNIX_EPOCH);
-        assert!(keys.put(&record).await.expect("memory"));
+        assert!(keys.put(&record).await.expect("memory").is_written());
         for _ in 0..2 {
             assert!(keys.find(&record.digest).await.expect("memory").is_some());
         }

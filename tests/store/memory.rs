@@ -144,7 +144,7 @@ async fn no_debug_of_a_store_shows_who_its_keys_are() {
     let keys = CachedKeys::new(MemoryKeys::new());
     let (key, pepper) = (VirtualKey::mint(Environment::Live).expect("randomness"), Pepper::new(&[7; 32]));
     let record = KeyRecord::new(&key, &pepper.expect("long enough"), Principal::new("canary"), Timestamp::UNIX_EPOCH);
-    assert!(keys.put(&record).await.expect("memory"));
+    assert!(keys.put(&record).await.expect("memory").is_written());
     keys.find(&record.digest).await.expect("memory").expect("it is there");
     let shown = format!("{keys:?} {:?}", keys.get_ref());
     assert!(shown.contains("keys: 1"), "{shown}");

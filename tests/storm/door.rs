@@ -191,11 +191,11 @@ async fn a_key_is_good_until_the_instant_at_which_it_expires_is_disabled_or_rota
 
     let fresh = VirtualKey::mint(Environment::Live).expect("randomness");
     let rotated = record.rotated(&fresh, &pepper(), (*record.principal).clone());
-    assert!(now(keys.put(&rotated)).expect("memory"));
+    assert!(now(keys.put(&rotated)).expect("memory").is_written());
     assert_eq!((status(&rotating).await, status(fresh.expose()).await), (401, 200));
     let mut disabled = rotated.disabled(true);
     disabled.version += 1;
-    assert!(now(keys.put(&disabled)).expect("memory"));
+    assert!(now(keys.put(&disabled)).expect("memory").is_written());
     assert_eq!(status(fresh.expose()).await, 401);
 }
 

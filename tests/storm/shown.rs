@@ -228,7 +228,7 @@ async fn show_stores_on_disks(shown: &mut Shown, record: &KeyRecord, reserve: &R
     let dir = Dir::new("shown");
     let sqlite = Sqlite::options().without_fsync().open(dir.join("shown.db")).await.expect("a new file");
     sqlite.migrate().await.expect("tables");
-    assert!(sqlite.keys().put(record).await.expect("written"));
+    assert!(sqlite.keys().put(record).await.expect("written").is_written());
     sqlite.budgets().reserve(reserve, At::Store).await.expect("it answers");
     let (keys, budgets, limits) = (sqlite.keys(), sqlite.budgets(), sqlite.limits());
     for store in [&sqlite as &dyn Debug, &keys, &budgets, &limits, &sqlite.admission(), &sqlite.audit()] {

@@ -220,7 +220,7 @@ pub(crate) fn mint_as(
     let key = VirtualKey::mint(Environment::Live).expect("randomness");
     let created = "2026-11-24T09:00:00Z".parse().expect("a time");
     let record = but(KeyRecord::new(&key, &pepper(), principal, created));
-    assert!(now(keys.put(&record)).expect("memory"), "written");
+    assert!(now(keys.put(&record)).expect("memory").is_written(), "written");
     (record, key.expose().to_owned())
 }
 

@@ -43,7 +43,7 @@ async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_writ
         let crowd = Crowd::new(&memory, ["0.02", "0.035", "0.06"]);
         for number in 0..8 {
             let record = now(memory.named(&format!("key-{number}"))).expect("memory").expect("minted");
-            assert!(sqlite.keys().put(&record).await.expect("written"));
+            assert!(sqlite.keys().put(&record).await.expect("written").is_written());
         }
         let (provider, closed, settlements) = (Simulated::new(), Closed::default(), Settlements::new());
         let (anthropic, openai) = providers(&provider);

@@ -188,7 +188,7 @@ async fn a_key_that_is_no_longer_good_admits_nothing<S: AdmissionStore, K: KeyRe
     rule.holds("a key that was never written admits nothing", refused(&verdict));
     for (what, is_good, change) in steps {
         change(&mut record);
-        rule.holds(what, rule.answer(keys.put(&record).await));
+        rule.holds(what, rule.answer(keys.put(&record).await).is_written());
         record.version += 1;
         let verdict = desk.admit(&Admit { key: Some(key), ..call.again().ask() }, 0).await;
         rule.same(&format!("refused when {what}"), &refused(&verdict), &!is_good);

@@ -12,7 +12,7 @@ use crate::domain::limit::{Limit, Measure};
 use crate::domain::money::Money;
 use crate::domain::principal::Principal;
 use crate::domain::scope::Scope;
-use crate::store::key::KeyRegistry;
+use crate::store::key::{KeyRegistry, Put};
 
 pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     run!(make,
@@ -43,13 +43,13 @@ async fn a_store_is_empty_until_a_key_is_written_and_never_after<S: KeyRegistry>
     let ada = record(rule, Principal::new("ada"));
     let mut early = ada.clone();
     early.version = 2;
-    rule.answer(store.put(&early).await);
+    rule.same("a version too early", &rule.answer(store.put(&early).await), &Put::Outdated);
     rule.holds("it is still empty after a key that was refused", rule.answer(store.is_empty().await));
-    rule.answer(store.put(&ada).await);
+    written(&store, rule, &ada).await;
     rule.holds("there is a key", !rule.answer(store.is_empty().await));
     // Somebody who has locked everyone out still has a key.
     let off = rotated(rule, &ada, Principal::new("ada")).expires_at(time(-86_400)).disabled(true);
-    rule.holds("it is disabled", rule.answer(store.put(&off).await));
+    rule.same("it is disabled", &rule.answer(store.put(&off).await), &Put::Written);
     rule.holds("there is a key, which is disabled", !rule.answer(store.is_empty().await));
 }
 
@@ -57,7 +57,7 @@ async fn a_key_is_found_by_its_digest_and_by_its_name<S: KeyRegistry>(make: &imp
     let store = make().await;
     let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
     for written in [&ada, &bob] {
-        rule.holds("a new key is written", rule.answer(store.put(written).await));
+        rule.same("a new key is written", &rule.answer(store.put(written).await), &Put::Written);
     }
     for written in [&ada, &bob] {
         rule.same("by digest", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
@@ -68,7 +68,7 @@ async fn a_key_is_found_by_its_digest_and_by_its_name<S: KeyRegistry>(make: &imp
 async fn what_was_never_written_is_not_found<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
     let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
-    rule.answer(store.put(&ada).await);
+    written(&store, rule, &ada).await;
     rule.same("another digest", &found(&store, rule, &bob.digest).await, &None);
     rule.same("another name", &named(&store, rule, "bob").await, &None);
     let mut bytes = *ada.digest.as_bytes();
@@ -83,14 +83,14 @@ async fn everything_survives_the_round_trip<S: KeyRegistry>(make: &impl AsyncFn(
     let store = make().await;
     let mut record = record(rule, everything(rule)).expires_at(time(86_400 * 365)).disabled(true);
     record.created_at = time(0).saturating_add(std::time::Duration::from_micros(123_456)).unwrap_or(time(0));
-    rule.holds("it is written", rule.answer(store.put(&record).await));
+    written(&store, rule, &record).await;
     rule.same("by digest", &found(&store, rule, &record.digest).await.as_ref(), &Some(&record));
     rule.same("by name", &named(&store, rule, "all there is").await.as_ref(), &Some(&record));
     // And back to nothing.
     let mut bare = rotated(rule, &record, Principal::new("little"));
     bare.expires_at = None;
     bare.disabled = false;
-    rule.holds("it is written again", rule.answer(store.put(&bare).await));
+    rule.same("it is written again", &rule.answer(store.put(&bare).await), &Put::Written);
     rule.same("after it", &found(&store, rule, &bare.digest).await.as_ref(), &Some(&bare));
 }
 
@@ -100,7 +100,7 @@ async fn what_is_written_can_be_read<S: KeyRegistry>(make: &impl AsyncFn() -> S,
     for nanos in [-1, -2_500_000_000, i64::MIN] {
         let owing = Principal::new("owing").budget(Window::Day, Money::from_nanos(nanos));
         let record = record(rule, owing);
-        let written = store.put(&record).await.is_ok_and(|written| written);
+        let written = store.put(&record).await.is_ok_and(Put::is_written);
         let want = written.then_some(&record);
         rule.same("a budget below zero", &found(&store, rule, &record.digest).await.as_ref(), &want);
         rule.same("by name", &named(&store, rule, "owing").await.as_ref(), &want);
@@ -109,17 +109,17 @@ async fn what_is_written_can_be_read<S: KeyRegistry>(make: &impl AsyncFn() -> S,
         }
     }
     let owing = record(rule, Principal::new("owing"));
-    rule.holds("its name is free", rule.answer(store.put(&owing).await));
+    rule.same("its name is free", &rule.answer(store.put(&owing).await), &Put::Written);
 }
 
 async fn a_rotated_secret_opens_nothing<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
     let ada = record(rule, Principal::new("ada"));
-    rule.answer(store.put(&ada).await);
+    written(&store, rule, &ada).await;
     let mut last = ada.clone();
     for _ in 0..3 {
         let next = rotated(rule, &last, Principal::new("ada"));
-        rule.holds("it is rotated", rule.answer(store.put(&next).await));
+        rule.same("it is rotated", &rule.answer(store.put(&next).await), &Put::Written);
         rule.same("the secret of before", &found(&store, rule, &last.digest).await, &None);
         rule.same("the secret of now", &found(&store, rule, &next.digest).await.as_ref(), &Some(&next));
         rule.same("its name", &named(&store, rule, "ada").await.as_ref(), &Some(&next));
@@ -133,31 +133,31 @@ async fn a_key_that_has_expired_or_is_disabled_is_still_found<S: KeyRegistry>(ma
     let store = make().await;
     let old = record(rule, Principal::new("old")).expires_at(time(-86_400 * 365 * 20));
     let off = record(rule, Principal::new("off")).disabled(true);
-    for written in [&old, &off] {
-        rule.holds("it is written", rule.answer(store.put(written).await));
-        rule.same("found", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
+    for key in [&old, &off] {
+        written(&store, rule, key).await;
+        rule.same("found", &found(&store, rule, &key.digest).await.as_ref(), &Some(key));
     }
 }
 
 async fn names_and_digests_are_unique<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
     let ada = record(rule, Principal::new("ada"));
-    rule.answer(store.put(&ada).await);
+    written(&store, rule, &ada).await;
     let namesake = record(rule, Principal::new("ada"));
-    rule.holds("a second key of one name is refused", !rule.answer(store.put(&namesake).await));
+    rule.same("a second key of one name is refused", &rule.answer(store.put(&namesake).await), &Put::Taken);
     rule.same("its digest", &found(&store, rule, &namesake.digest).await, &None);
     let mut twin = record(rule, Principal::new("bob"));
     twin.digest = ada.digest;
-    rule.holds("a second key of one digest is refused", !rule.answer(store.put(&twin).await));
+    rule.same("a second key of one digest is refused", &rule.answer(store.put(&twin).await), &Put::Taken);
     rule.same("its name", &named(&store, rule, "bob").await, &None);
 
     let bob = record(rule, Principal::new("bob"));
-    rule.answer(store.put(&bob).await);
+    written(&store, rule, &bob).await;
     let renamed = rotated(rule, &bob, Principal::new("ada"));
-    rule.holds("a key does not take another's name", !rule.answer(store.put(&renamed).await));
+    rule.same("a key does not take another's name", &rule.answer(store.put(&renamed).await), &Put::Taken);
     let mut stolen = rotated(rule, &bob, Principal::new("bob"));
     stolen.digest = ada.digest;
-    rule.holds("a key does not take another's digest", !rule.answer(store.put(&stolen).await));
+    rule.same("a key does not take another's digest", &rule.answer(store.put(&stolen).await), &Put::Taken);
     for written in [&ada, &bob] {
         rule.same("it stands", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
         rule.same("and by name", &named(&store, rule, &written.principal.name).await.as_ref(), &Some(written));
@@ -167,15 +167,15 @@ async fn names_and_digests_are_unique<S: KeyRegistry>(make: &impl AsyncFn() -> S
 async fn a_new_name_frees_the_old_one<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
     let ada = record(rule, Principal::new("ada"));
-    rule.answer(store.put(&ada).await);
+    written(&store, rule, &ada).await;
     // A key may keep its secret under a new name.
     let mut eve = rotated(rule, &ada, Principal::new("eve"));
     eve.digest = ada.digest;
-    rule.holds("it is renamed", rule.answer(store.put(&eve).await));
+    rule.same("it is renamed", &rule.answer(store.put(&eve).await), &Put::Written);
     rule.same("the old name", &named(&store, rule, "ada").await, &None);
     rule.same("the secret", &found(&store, rule, &ada.digest).await.as_ref(), &Some(&eve));
     let other = record(rule, Principal::new("ada"));
-    rule.holds("another may have it", rule.answer(store.put(&other).await));
+    rule.same("another may have it", &rule.answer(store.put(&other).await), &Put::Written);
     rule.same("the old name", &named(&store, rule, "ada").await.as_ref(), &Some(&other));
 }
 
@@ -184,25 +184,25 @@ async fn a_version_is_one_more_than_the_last<S: KeyRegistry>(make: &impl AsyncFn
     let ada = record(rule, Principal::new("ada"));
     let mut second = ada.clone();
     second.version = 2;
-    rule.holds("a new key is of version 1", !rule.answer(store.put(&second).await));
-    rule.holds("it is written", rule.answer(store.put(&ada).await));
+    rule.same("a new key is of version 1", &rule.answer(store.put(&second).await), &Put::Outdated);
+    written(&store, rule, &ada).await;
     for version in [0, 1, 3] {
         let mut next = ada.clone().disabled(true);
         next.version = version;
-        rule.holds("another version is refused", !rule.answer(store.put(&next).await));
+        rule.same("another version is refused", &rule.answer(store.put(&next).await), &Put::Outdated);
         rule.same("it stands", &found(&store, rule, &ada.digest).await.as_ref(), &Some(&ada));
     }
-    rule.holds("the next version is written", rule.answer(store.put(&second).await));
+    rule.same("the next version is written", &rule.answer(store.put(&second).await), &Put::Written);
 }
 
 async fn of_two_who_rotate_one_key_one_is_told<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = Arc::new(make().await);
     let ada = record(rule, Principal::new("ada"));
-    rule.answer(store.put(&ada).await);
+    written(&store, rule, &ada).await;
     let first = rotated(rule, &ada, Principal::new("ada"));
     let second = rotated(rule, &ada, Principal::new("ada"));
-    rule.holds("the first is written", rule.answer(store.put(&first).await));
-    rule.holds("the second is told", !rule.answer(store.put(&second).await));
+    rule.same("the first is written", &rule.answer(store.put(&first).await), &Put::Written);
+    rule.same("the second is told", &rule.answer(store.put(&second).await), &Put::Outdated);
     rule.same("the second's secret", &found(&store, rule, &second.digest).await, &None);
     // Also with many at once.
     let next: Vec<_> = (0..32).map(|_| rotated(rule, &first, Principal::new("ada"))).collect();
@@ -226,11 +226,11 @@ async fn names_of_any_letters_are_apart<S: KeyRegistry>(make: &impl AsyncFn() ->
     let store = make().await;
     let long = "n".repeat(4_000);
     let names = NAMES.iter().copied().chain([&*long]);
-    let written: Vec<_> = names.map(|name| record(rule, Principal::new(name).team(name).tag(name))).collect();
-    for one in &written {
-        rule.holds("it is written", rule.answer(store.put(one).await));
+    let keys: Vec<_> = names.map(|name| record(rule, Principal::new(name).team(name).tag(name))).collect();
+    for one in &keys {
+        written(&store, rule, one).await;
     }
-    for one in &written {
+    for one in &keys {
         rule.same("by name", &named(&store, rule, &one.principal.name).await.as_ref(), &Some(one));
         rule.same("by digest", &found(&store, rule, &one.digest).await.as_ref(), &Some(one));
     }
@@ -241,7 +241,7 @@ async fn keys_are_listed_by_name_page_by_page<S: KeyRegistry>(make: &impl AsyncF
     rule.same("the list of an empty store", &listed(&store, rule, None, 10).await, &Vec::new());
     let mut all: Vec<_> = NAMES.iter().rev().map(|name| record(rule, Principal::new(*name))).collect();
     for one in &all {
-        rule.holds("it is written", rule.answer(store.put(one).await));
+        written(&store, rule, one).await;
     }
     all.sort_by(|one, other| one.principal.name.as_bytes().cmp(other.principal.name.as_bytes()));
     rule.same("all of them", &listed(&store, rule, None, usize::MAX).await, &all);
@@ -269,15 +269,19 @@ async fn a_list_has_every_key_as_it_is_now<S: KeyRegistry>(make: &impl AsyncFn()
     let store = make().await;
     let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
     let old = record(rule, Principal::new("old")).expires_at(time(-86_400));
-    for written in [&ada, &bob, &old] {
-        rule.answer(store.put(written).await);
+    for key in [&ada, &bob, &old] {
+        written(&store, rule, key).await;
     }
     let off = rotated(rule, &ada, Principal::new("ada")).disabled(true);
     let zoe = rotated(rule, &bob, Principal::new("zoe").budget(Window::Day, Money::from_nanos(1)));
-    for written in [&off, &zoe] {
-        rule.answer(store.put(written).await);
+    for key in [&off, &zoe] {
+        written(&store, rule, key).await;
     }
     rule.same("a disabled, an expired and a renamed key", &listed(&store, rule, None, 9).await, &vec![off, old, zoe]);
+}
+
+async fn written<S: KeyRegistry>(store: &S, rule: Rule, record: &KeyRecord) {
+    rule.same("it is written", &rule.answer(store.put(record).await), &Put::Written);
 }
 
 /// Writes all of them, each from a task of its own, and returns those that were written.
@@ -287,7 +291,7 @@ async fn at_once<S: KeyRegistry>(store: &Arc<S>, rule: Rule, records: Vec<KeyRec
         let (store, gate) = (store.clone(), gate.clone());
         tasks.spawn(async move {
             gate.pass().await;
-            rule.answer(store.put(&record).await).then_some(record)
+            rule.answer(store.put(&record).await).is_written().then_some(record)
         });
     }
     gate.open();

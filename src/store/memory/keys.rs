@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::lock;
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::store::StoreError;
-use crate::store::key::{self, KeyRegistry, KeyStore};
+use crate::store::key::{self, KeyRegistry, KeyStore, Put};
 
 /// Keys in memory. Clones share them.
 #[derive(Clone, Default)]
@@ -62,7 +62,7 @@ impl KeyRegistry for MemoryKeys {
         Ok(keys)
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         key::check(record)?;
         let record = Arc::new(record.clone());
         Ok(lock(&self.state).put(record))
@@ -74,15 +74,16 @@ impl State {
         self.by_id.get(&id).map(|record| &**record)
     }
 
-    fn put(&mut self, record: Arc<KeyRecord>) -> bool {
+    fn put(&mut self, record: Arc<KeyRecord>) -> Put {
         let before = self.by_id.get(&record.id).cloned();
         let versions = before.as_ref().map_or(0, |before| before.version);
         let is_of_another = |other: Option<&Arc<KeyRecord>>| other.is_some_and(|other| other.id != record.id);
-        if versions.checked_add(1) != Some(record.version)
-            || is_of_another(self.by_name.get(&record.principal.name))
-            || is_of_another(self.by_digest.get(&record.digest))
+        if versions.checked_add(1) != Some(record.version) {
+            return Put::Outdated;
+        }
+        if is_of_another(self.by_name.get(&record.principal.name)) || is_of_another(self.by_digest.get(&record.digest))
         {
-            return false;
+            return Put::Taken;
         }
         if let Some(before) = before {
             self.by_digest.remove(&before.digest);
@@ -91,7 +92,7 @@ impl State {
         self.by_digest.insert(record.digest, record.clone());
         self.by_name.insert(record.principal.name.clone(), record.clone());
         self.by_id.insert(record.id, record);
-        true
+        Put::Written
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Sqlite, unexpected};
 use crate::domain::key::{KeyDigest, KeyRecord};
 use crate::domain::principal::Principal;
 use crate::store::StoreError;
-use crate::store::key::{self, KeyRegistry, KeyStore};
+use crate::store::key::{self, KeyRegistry, KeyStore, Put};
 
 const BY_DIGEST: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE digest = ?1";
@@ -84,10 +84,10 @@ impl KeyRegistry for SqliteKeys {
         rows.map_err(|error| self.sqlite.error(error))?.iter().map(|row| read(row).map(Arc::new)).collect()
     }
 
-    async fn put(&self, record: &KeyRecord) -> Result<bool, StoreError> {
+    async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         key::check(record)?;
         match self.sqlite.ask(Question::Key(Box::new(record.clone()))).await? {
-            Reply::Written(written) => Ok(written),
+            Reply::Key(put) => Ok(put),
             _ => Err(unexpected()),
         }
     }
@@ -123,8 +123,11 @@ pub(super) async fn put(
     let before = sqlx::query_as(BEFORE).bind(id.clone()).bind(name.clone()).bind(digest.clone());
     let (version, others): (Option<i64>, i64) = before.fetch_one(&mut *connection).await?;
     let next = version.unwrap_or_default().checked_add(1);
-    if others > 0 || next.and_then(|next| u64::try_from(next).ok()) != Some(record.version) {
-        return Ok(Ok(Reply::Written(false)));
+    if next.and_then(|next| u64::try_from(next).ok()) != Some(record.version) {
+        return Ok(Ok(Reply::Key(Put::Outdated)));
+    }
+    if others > 0 {
+        return Ok(Ok(Reply::Key(Put::Taken)));
     }
     let policy = match serde_json::to_string(principal) {
         Ok(policy) => policy,
@@ -135,7 +138,7 @@ pub(super) async fn put(
     let put = put.bind(nanos(record.created_at)).bind(record.expires_at.map(nanos)).bind(record.disabled);
     let put = put.bind(text(&principal.user)).bind(text(&principal.team)).bind(text(&principal.org)).bind(policy);
     put.execute(connection).await?;
-    Ok(Ok(Reply::Written(true)))
+    Ok(Ok(Reply::Key(Put::Written)))
 }
 
 impl fmt::Debug for SqliteKeys {

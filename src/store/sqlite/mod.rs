@@ -21,7 +21,7 @@
 //! let pepper = Pepper::new(b"32 random bytes from your vault.")?;
 //! let key = VirtualKey::mint(Environment::Live)?;
 //! let record = KeyRecord::new(&key, &pepper, Principal::new("ada"), "2026-11-24T09:00:00Z".parse()?);
-//! assert!(sqlite.keys().put(&record).await?);
+//! assert!(sqlite.keys().put(&record).await?.is_written());
 //! assert_eq!(sqlite.keys().find(&record.digest).await?.as_deref(), Some(&record));
 //!
 //! // A stack over the file. `admission` has limits and budgets, which `limits()` and `budgets()` have singly.

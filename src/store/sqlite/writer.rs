@@ -48,7 +48,7 @@ pub(super) enum Reply {
     Settled(Vec<budget::Crossing>),
     LimitVerdict(rate_limit::Verdict),
     LimitStandings(Vec<rate_limit::Standing>),
-    Written(bool),
+    Key(store::key::Put),
     Deleted(u64),
     Done,
 }
