@@ -87,16 +87,28 @@ fn a_directory_that_this_process_may_only_read_is_refused_when_it_is_opened() {
 
 #[tokio::test]
 async fn a_journal_whose_file_somebody_has_removed_lets_no_call_through() {
-    let dir = Dir::new("removed");
+    no_call_passes_after("removed", |dir| {
+        for entry in fs::read_dir(dir).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.extension().is_some_and(|ending| ending == "seg") {
+                fs::remove_file(path).expect("ours");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_journal_whose_directory_somebody_has_moved_lets_no_call_through() {
+    no_call_passes_after("moved", |dir| fs::rename(dir, dir.with_extension("away")).expect("ours")).await;
+}
+
+async fn no_call_passes_after(name: &str, change: fn(&Path)) {
+    let dir = Dir::new(name);
     let site = Site::new(Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal"), MemoryBudgets::new());
     assert_eq!(site.whole("hello").await, StatusCode::OK);
     assert!(!site.audit.status().is_refusing);
-    for entry in fs::read_dir(&dir.0).expect("readable") {
-        let path = entry.expect("readable").path();
-        if path.extension().is_some_and(|ending| ending == "seg") {
-            fs::remove_file(path).expect("ours");
-        }
-    }
+    change(&dir.0);
     // The journal looks every two seconds.
     for _ in 0..400 {
         if site.whole("hello").await != StatusCode::OK {
@@ -106,4 +118,5 @@ async fn a_journal_whose_file_somebody_has_removed_lets_no_call_through() {
     }
     assert!(site.audit.status().is_refusing);
     assert_ne!(site.whole("hello").await, StatusCode::OK);
+    let _ = fs::remove_dir_all(dir.0.with_extension("away"));
 }

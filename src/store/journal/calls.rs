@@ -43,6 +43,7 @@ struct Live {
     pots: Vec<Pinned>,
     /// Its state when that was last written.
     before: Option<Seen>,
+    is_closed: bool,
 }
 
 /// From which line on segments are kept, and why.
@@ -61,13 +62,21 @@ impl Calls {
 
     pub(super) fn begin(&mut self, id: Uuid, seq: u64, witness: Arc<dyn Witness>, pots: Vec<Pinned>) {
         let is_held = !pots.is_empty();
-        self.open.insert(id, Open::new(seq, Some(Live { witness, pots, before: None }), true, is_held));
+        self.open
+            .insert(id, Open::new(seq, Some(Live { witness, pots, before: None, is_closed: false }), true, is_held));
     }
 
-    /// It has closed, and only its final is due.
+    /// Its final is being made.
     pub(super) fn ends(&mut self, id: Uuid) {
         if let Some(open) = self.open.get_mut(&id) {
             open.live = None;
+        }
+    }
+
+    /// Its final waits to be made: until then, other lines of it would only take room from that.
+    pub(super) fn closed(&mut self, id: &Uuid) {
+        if let Some(live) = self.open.get_mut(id).and_then(|open| open.live.as_mut()) {
+            live.is_closed = true;
         }
     }
 
@@ -137,7 +146,8 @@ impl Calls {
 
     /// Calls that go on and began before this line, the oldest first.
     pub(super) fn that_began_before(&self, line: u64) -> Vec<Uuid> {
-        let old = self.open.iter().filter(|(_, open)| open.seq < line && open.live.is_some());
+        let goes_on = |open: &Open| open.live.as_ref().is_some_and(|live| !live.is_closed);
+        let old = self.open.iter().filter(|(_, open)| open.seq < line && goes_on(open));
         let mut old: Vec<_> = old.map(|(id, open)| (open.seq, *id)).collect();
         old.sort_unstable();
         old.into_iter().map(|(_, id)| id).collect()
@@ -175,7 +185,7 @@ impl Open {
     }
 
     fn seen(&mut self) -> Option<Seen> {
-        let Live { witness, before, .. } = self.live.as_mut()?;
+        let Live { witness, before, .. } = self.live.as_mut().filter(|live| !live.is_closed)?;
         let seen = asked(|| witness.seen())?;
         let is_news = before.as_ref().is_none_or(|before| seen.says_more_than(before));
         is_news.then(|| before.insert(seen).clone())

@@ -2,6 +2,7 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::chain::Head;
@@ -19,19 +20,26 @@ const PATIENCE: u32 = 50;
 impl Writer {
     /// Writes the lines that are made, trying as often as needed, and then what is due in a new segment.
     pub(super) fn flush(&mut self) -> bool {
-        let is_written = self.flush_lines();
-        if !is_written || !std::mem::take(&mut self.has_rolled) {
-            return is_written;
+        while self.flush_lines() {
+            if !std::mem::take(&mut self.has_rolled) {
+                return true;
+            }
+            // The segment that has the last such statement, and the problems that go on, may be removed.
+            self.settled = 0;
+            self.say_settled();
+            self.carry_over();
+            self.flush_lines();
+            self.say_open_from();
+            // Only now: there may be room for it only once the oldest segments need not be kept.
+            self.shared.sync.want_next();
         }
-        // The segment that has the last such statement, and the problems that go on, may be removed.
-        self.settled = 0;
-        self.say_settled();
-        self.carry_over();
-        let is_written = self.flush_lines();
-        self.say_open_from();
-        // Only now: there may be room for it only once the oldest segments need not be kept.
-        self.shared.sync.want_next();
-        is_written
+        false
+    }
+
+    /// Whether there is no other segment, and what is left of this one is for the ends of calls.
+    pub(super) fn is_scarce(&self) -> bool {
+        let has_next = self.shared.troubles.load(Ordering::Relaxed) & Trouble::Room as u8 == 0;
+        !has_next && self.at.saturating_add(self.lines.len() as u64) > self.shared.size / 2
     }
 
     fn flush_lines(&mut self) -> bool {
@@ -63,11 +71,13 @@ impl Writer {
             // No tick does this meanwhile, and room may depend on it.
             self.forget();
             self.say_open_from();
-            // The same goes for this line. Behind lines that cannot be written it would be of no use.
-            if self.lines.is_empty() && self.at.saturating_add(release::LINE) <= self.shared.size {
+            // The same goes for this line. Behind lines that cannot be written it would be of no use, and a segment that
+            // is about to begin has its number already.
+            let has_room = self.at.saturating_add(release::LINE) <= self.shared.size;
+            if self.lines.is_empty() && self.unnamed.is_none() && has_room {
                 self.put_released();
             }
-            self.is_lost = self.shared.queue.is_closed();
+            self.is_lost = tries > 1 && self.shared.queue.is_closed();
             if self.is_lost {
                 tracing::error!("the journal was closed; the lines that it could not write are lost");
             } else {
@@ -89,8 +99,7 @@ impl Writer {
         self.take_in(came);
         for item in &mut self.backlog {
             let Item::Final(closed, _, then) = item else { continue };
-            // Other lines of this call would only take room from its final.
-            self.calls.ends(closed.id());
+            self.calls.closed(&closed.id());
             if tells {
                 drop(then.take());
             }
@@ -138,20 +147,29 @@ impl Writer {
 
     /// Continues in the next segment.
     fn roll(&mut self) -> io::Result<()> {
-        let file = self.shared.sync.take_next()?;
+        let file = match self.unnamed.take() {
+            Some(file) => file,
+            None => self.shared.sync.take_next()?,
+        };
         let first = self.head.seq.saturating_add(1);
-        self.path = segment::begin(&self.shared.dir, first)?.into();
-        (self.file, self.at, self.has_rolled) = (Arc::new(file), 0, true);
+        match segment::begin(&self.shared.dir, first) {
+            Ok(path) => (self.path, self.file, self.at, self.has_rolled) = (path.into(), Arc::new(file), 0, true),
+            Err(error) => {
+                // If it is gone, another is made.
+                self.unnamed = Some(file).filter(|_| error.kind() != io::ErrorKind::NotFound);
+                return Err(error);
+            }
+        }
         self.carry.begins(first);
         Ok(())
     }
 
-    /// A removed file accepts writes, but nobody will ever read them.
+    /// A file that was removed or moved accepts writes, but the next start will not find them.
     pub(super) fn look_for_file(&self) {
-        const WHY: &str = "the current file of the journal was removed; restart the gateway";
-        if segment::is_removed(&self.file) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
+        const WHY: &str = "the current file of the journal was removed or moved; restart the gateway";
+        if segment::is_removed(&self.file, &self.path) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
             let path = self.path.display();
-            tracing::error!(%path, "the current file of the journal was removed; calls are refused until a restart");
+            tracing::error!(%path, "the current file of the journal was removed or moved; calls are refused until a restart");
         }
     }
 }

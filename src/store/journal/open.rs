@@ -301,6 +301,7 @@ impl JournalOptions {
             closed: Vec::new(),
             backlog: VecDeque::new(),
             carry: Carry::new(first, size, keep, most),
+            unnamed: None,
             has_rolled: false,
             is_lost: false,
         };

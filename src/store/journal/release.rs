@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(super) const LINE: u64 = 256;
 /// The room that every segment keeps for these lines. Without it, a journal that fills its disk could remove nothing any
 /// more, since the line that allows it would stand behind everything that waits for room.
-pub(super) const KEPT: u64 = 16 * LINE;
+pub(super) const KEPT: u64 = 64 * LINE;
 
 /// The first line that must stay: as requested, as stated by the latest line, and as stated by the last written line.
 #[derive(Default)]
@@ -79,5 +79,19 @@ impl Release {
             left = left.saturating_sub(PAUSE);
         }
         self.said() > said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain::{Head, LineHash};
+    use super::super::line::{Released, Said, put};
+    use super::*;
+
+    #[test]
+    fn no_such_line_takes_more_room_than_is_kept_for_it() {
+        let (mut out, head) = (Vec::new(), Head { seq: u64::MAX - 1, hash: LineHash::NONE });
+        put(&mut out, head, &Said::Released(Released { before: u64::MAX })).expect("a line");
+        assert!(out.len() as u64 <= LINE, "{}", out.len());
     }
 }

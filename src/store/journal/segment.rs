@@ -83,22 +83,31 @@ fn fill(path: &Path, size: u64, mut meanwhile: impl FnMut(&File) -> io::Result<(
     Ok(file)
 }
 
-/// Whether the file has no name any more.
+/// Whether the file has lost its name: it was removed, or its directory was moved.
 #[cfg(unix)]
-pub(super) fn is_removed(file: &File) -> bool {
+pub(super) fn is_removed(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    file.metadata().is_ok_and(|found| found.nlink() == 0)
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(own), Ok(found)) => id(own) != id(found),
+        (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+        (Err(_), _) => false,
+    }
 }
 
 #[cfg(not(unix))]
-pub(super) fn is_removed(_: &File) -> bool {
+pub(super) fn is_removed(_: &File, _: &Path) -> bool {
     false
 }
 
-/// Gives the prepared segment its name.
+/// Gives the prepared segment its name. After an error it can be called again.
 pub(super) fn begin(dir: &Path, first: u64) -> io::Result<PathBuf> {
     let path = dir.join(format!("{first:020}{SUFFIX}"));
-    fs::rename(dir.join(NEXT), &path)?;
+    match fs::rename(dir.join(NEXT), &path) {
+        // It has its name since the last time.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {}
+        named => named?,
+    }
     sync_dir(dir)?;
     Ok(path)
 }

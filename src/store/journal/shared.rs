@@ -29,9 +29,8 @@ pub(super) struct Shared {
     pub(super) sync: Sync,
     /// Lines are being written.
     pub(super) writing: Since,
-    /// Places for calls that are open, or closed and not yet written,
+    /// Places for calls that are open, or closed and not yet written, and how many there are in all.
     pub(super) places: Arc<Semaphore>,
-    /// and how many places there are in all.
     pub(super) calls: usize,
     /// The last written line; `None` once no more will be written.
     pub(super) written: watch::Sender<Option<Head>>,
@@ -173,11 +172,12 @@ impl Shared {
             segments.iter().map(|segment| Ok(fs::metadata(&segment.path)?.len())).collect::<io::Result<Vec<_>>>()?;
         // Without a sink of records, segments stay, whoever gets the events.
         let had = self.taken().filter(|_| self.has_record_sink.load(Ordering::Relaxed)).unwrap_or(0);
-        let (open_from, needed_from) =
-            (self.open_from.load(Ordering::Acquire), self.needed_from.load(Ordering::Acquire));
+        let open_from = self.open_from.load(Ordering::Acquire);
+        let needed_from = self.needed_from.load(Ordering::Acquire);
         // What is stated by now is on the disk once what was written meanwhile is.
         let released = self.release.said();
         let (mut total, mut kept) = (lens.iter().sum::<u64>(), 0);
+        let is_refusing = self.troubles.load(Ordering::Relaxed) & Trouble::Room as u8 != 0;
         // The size once everything that was requested is removed.
         let mut planned = total;
         // Before all sinks are known, no call may be let through that would have to be refused later. What replaces a
@@ -191,7 +191,7 @@ impl Shared {
                 full = "the journal has reached its maximum size, and sinks have not received its oldest lines";
                 break;
             }
-            let is_full = planned.saturating_add(self.size) > self.most;
+            let is_full = is_refusing || planned.saturating_add(self.size) > self.most;
             if next.first > open_from && (next.first > needed_from || !is_full) {
                 full = match self.is_untold.load(Ordering::Relaxed) {
                     true => {

@@ -48,6 +48,8 @@ struct Shipment {
     outbox: Outbox,
     /// A task serves it, on a runtime that has not ended.
     is_under_way: AtomicBool,
+    /// Its last position could not be saved.
+    is_unsaved: AtomicBool,
 }
 
 /// The result of a delivery.
@@ -105,7 +107,8 @@ impl Shipments {
         };
         shared.ack(&name, |acked| (acked.had, acked.taken) = (outbox.had(had), had));
         shared.has_record_sink.fetch_or(matches!(sink, Sink::Records(_)), Ordering::Relaxed);
-        self.all.push(Arc::new(Shipment { name, sink, outbox, is_under_way: AtomicBool::new(false) }));
+        let (is_under_way, is_unsaved) = (AtomicBool::new(false), AtomicBool::new(false));
+        self.all.push(Arc::new(Shipment { name, sink, outbox, is_under_way, is_unsaved }));
         Ok(())
     }
 
@@ -335,7 +338,9 @@ impl Shipment {
             return self.has_come(shared, had.seq);
         }
         let kept = tokio::task::spawn_blocking(move || position::write(&dir, &name, had)).await;
-        if let Ok(Err(error)) = kept {
+        // Said once, and not again for each batch that a full disk has no room for.
+        let was_unsaved = self.is_unsaved.swap(!matches!(kept, Ok(Ok(()))), Ordering::Relaxed);
+        if let (Ok(Err(error)), false) = (kept, was_unsaved) {
             tracing::warn!(%error, sink = &*self.name, "the position of a sink cannot be saved; after a restart it is sent the same lines again");
         }
         self.has_come(shared, had.seq);

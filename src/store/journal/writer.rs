@@ -45,12 +45,14 @@ pub(super) struct Writer {
     pub(super) unsettled: Vec<(u64, Then)>,
     /// What runs when the line is written that is being made.
     pub(super) unmade: Option<Then>,
-    /// The calls that have ended by then.
+    /// The calls that have ended when those lines are written.
     pub(super) closed: Vec<(u64, Uuid)>,
     /// Items that are taken, but not yet made into lines.
     pub(super) backlog: VecDeque<Item>,
     /// When the lines of calls that go on are written again.
     pub(super) carry: Carry,
+    /// The next segment, while it is not certain that it has its name.
+    pub(super) unnamed: Option<File>,
     /// A segment was begun, and what is due in it is not made.
     pub(super) has_rolled: bool,
     /// The journal was closed while nothing could be written.
@@ -157,7 +159,7 @@ impl Writer {
                 }
                 Item::Released => self.put_released(),
                 Item::Look(id) => {
-                    if let Some(seen) = self.calls.seen_of(&id) {
+                    if let Some(seen) = self.calls.seen_of(&id).filter(|_| !self.is_scarce()) {
                         self.put_seen(seen);
                     }
                 }
@@ -188,9 +190,10 @@ impl Writer {
     /// Writes the state of all calls that go on, and which calls are done with.
     fn tick(&mut self) -> bool {
         self.look_for_file();
-        for seen in self.calls.seen() {
+        let seen = if self.is_scarce() { Vec::new() } else { self.calls.seen() };
+        for seen in seen {
             self.put_seen(seen);
-            if self.lines.len() >= LONGEST * 4 && !self.flush() {
+            if (self.lines.len() >= LONGEST * 4 || self.has_rolled) && !self.flush() {
                 return false;
             }
         }
