@@ -80,6 +80,12 @@ pub struct Lack {
 }
 
 impl Wish {
+    /// The wish of a call that holds `granted` already, and must hold as much in windows that have begun since.
+    #[must_use]
+    pub fn at_least(self, granted: Money) -> Self {
+        Wish { min: self.min.max(granted), want: self.want.max(granted), ..self }
+    }
+
     /// The grant that every pot can give. All pots give the same, or none gives anything. Soft pots give all that is
     /// wanted, as far as [`Money`] can count the total spent and held.
     ///

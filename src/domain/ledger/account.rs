@@ -81,12 +81,11 @@ impl Account {
     }
 
     /// Raises a live grant for the window that began at `pinned` to `total`. From now on all of it belongs to the open
-    /// window, whose start is returned.
+    /// window, or to the newest slice of a rolling one. Its start is returned.
     pub fn extend(&mut self, window: Window, pinned: Timestamp, granted: Money, total: Money) -> Timestamp {
         let more = total.saturating_sub(self.holds_of(window, pinned, granted));
-        let pinned = if self.is_current(window, pinned) { pinned } else { self.window_start };
-        self.hold(window, pinned, more);
-        pinned
+        self.hold(window, self.window_start, more);
+        self.window_start
     }
 
     /// Whether the window that began at `pinned` is still open. In a rolling window only slices close.
@@ -215,8 +214,9 @@ mod tests {
         let mut pot = Account::default();
         pot.hold(rolling, monday, money(10));
         pot.roll(rolling, tuesday);
-        assert_eq!(pot.extend(rolling, monday, money(10), money(15)), monday, "of a rolling one nothing closes");
-        assert_eq!(pot.held, money(15));
+        assert_eq!((pot.extend(rolling, monday, money(10), money(15)), pot.held), (tuesday, money(15)));
+        pot.settle(rolling, tuesday, money(15), money(12));
+        assert_eq!((pot.spent, pot.held), (money(12), Money::ZERO), "it counts from when it was raised");
     }
 
     #[test]

@@ -208,7 +208,10 @@ impl State {
             pin.map_or(Money::ZERO, |pin| account.holds_of(pot.window, pin.window_start, hold.granted))
         };
         let rooms = placed().map(|(at, budget)| Room::of(&pots[at].account, budget).without(own(at)));
-        let total = match ask.wish.grant(rooms) {
+        // A hold never shrinks, so what moves into an open window must fit there whole.
+        let has_moved = placed().any(|(at, _)| own(at) < hold.granted);
+        let wish = if has_moved { ask.wish.at_least(hold.granted) } else { ask.wish };
+        let total = match wish.grant(rooms) {
             Ok(total) => total.max(hold.granted),
             Err(Lack { index, is_held }) => {
                 let at = places[index];

@@ -142,10 +142,16 @@ impl Ledger {
             let pinned = pots.iter().find(|pinned| pinned.pot == *pot);
             pinned.map_or(Money::ZERO, |pinned| account.holds_of(pot.window, pinned.window_start, granted))
         };
-        let total = wish.grant(budgets.iter().map(|budget| {
+        let (mut rooms, mut has_moved) = (Vec::with_capacity(budgets.len()), false);
+        for budget in budgets {
             let account = &self.at(&budget.pot).account;
-            Room::of(account, budget).without(own(account, &budget.pot))
-        }));
+            let own = own(account, &budget.pot);
+            has_moved |= own < granted;
+            rooms.push(Room::of(account, budget).without(own));
+        }
+        // A hold never shrinks, so what moves into an open window must fit there whole.
+        let wish = if has_moved { wish.at_least(granted) } else { wish };
+        let total = wish.grant(rooms);
         let total = match total {
             Ok(total) => total.max(granted),
             Err(lack) => {

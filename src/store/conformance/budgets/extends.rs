@@ -96,6 +96,36 @@ pub(super) async fn a_hold_that_grows_after_midnight_is_todays<S: BudgetStore>(m
     desk.stands(&pots[1], midnight + 1, 45, 0).await;
 }
 
+pub(super) async fn a_hold_moves_into_todays_window_whole_or_not_at_all<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    let (pots, midnight) = ([day("search", 100)], 15 * HOUR);
+    let one = ask(session, &pots, 30);
+    desk.granted(&one, midnight - 1).await;
+    desk.granted(&ask(session, &pots, 80), midnight).await;
+    // There are 20 left today, and the call holds 30 of yesterday's.
+    rule.holds("30 do not fit", desk.extended(&in_all(&one, 5, 10, 1), midnight).await.is_none());
+    desk.stands(&pots[0], midnight, 0, 80).await;
+}
+
+pub(super) async fn what_is_added_within_a_rolling_window_counts_from_then_on<S: BudgetStore>(
+    make: &impl AsyncFn() -> S,
+    rule: Rule,
+) {
+    let (desk, session) = (Desk::open(make, rule).await, session());
+    let pots = [Budget::new(Scope::team("search"), "rolling 1m".parse().unwrap_or(Window::Total), money(100))];
+    let one = ask(session, &pots, 10);
+    let first = desk.granted(&one, 0).await;
+    let raised = desk.extended(&in_all(&one, 60, 60, 1), 120).await.expect(rule.0);
+    desk.stands(&pots[0], 120, 0, 60).await;
+    rule.holds("the hold is the same", raised.reservation.id == first.reservation.id);
+    desk.settle(&first.reservation, 55, 150).await;
+    desk.stands(&pots[0], 150, 55, 0).await;
+    desk.stands(&pots[0], 210, 0, 0).await;
+}
+
 pub(super) async fn only_a_live_hold_grows_and_in_all_of_its_pots<S: BudgetStore>(
     make: &impl AsyncFn() -> S,
     rule: Rule,

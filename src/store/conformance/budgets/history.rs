@@ -342,18 +342,17 @@ impl Ledger {
     fn extend(&mut self, found: usize, ask: &Reserve<'_>) -> Verdict {
         let standings: Vec<_> = ask.budgets.iter().map(|budget| self.standing(budget)).collect();
         let (now, Reservation { mut pots, granted, id }) = (self.now, self.holds[found].reservation.clone());
-        let newest = |pinned: &Pinned| match pinned.pot.window {
-            Window::Rolling(_) => pinned.window_start,
-            window => window.around(now).0,
-        };
+        let newest = |pinned: &Pinned| pinned.pot.window.around(now).0;
         // The account without the hold.
-        let is_here = |pot: &Pot| pots.iter().any(|one| one.pot == *pot && one.window_start == newest(one));
+        let stays = |one: &Pinned| matches!(one.pot.window, Window::Rolling(_)) || one.window_start == newest(one);
+        let is_here = |pot: &Pot| pots.iter().any(|one| one.pot == *pot && stays(one));
+        let wish = if pots.iter().all(stays) { ask.wish } else { ask.wish.at_least(granted) };
         let without = |standing: &Standing| {
             let own = if is_here(&standing.budget.pot) { granted } else { Money::ZERO };
             Standing { held: standing.held.saturating_sub(own), ..standing.clone() }
         };
         let others: Vec<_> = standings.iter().map(without).collect();
-        let total = match ask.wish.grant(others.iter().map(Standing::room)) {
+        let total = match wish.grant(others.iter().map(Standing::room)) {
             Ok(total) => total.max(granted),
             Err(lack) => {
                 return Verdict::Deny(Denial { standing: others[lack.index].clone(), is_held: lack.is_held });

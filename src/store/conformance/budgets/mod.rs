@@ -53,6 +53,8 @@ pub(super) async fn that_grow<S: BudgetStore>(make: &impl AsyncFn() -> S) -> Vec
         a_hold_grows_within_its_limits
         what_is_added_to_a_hold_is_settled_with_it
         a_hold_that_grows_after_midnight_is_todays
+        a_hold_moves_into_todays_window_whole_or_not_at_all
+        what_is_added_within_a_rolling_window_counts_from_then_on
         only_a_live_hold_grows_and_in_all_of_its_pots
         the_table_of_holds_that_grow_holds
     )
