@@ -9,6 +9,7 @@ mod migrating;
 mod modes;
 mod opening;
 mod processes;
+mod removed;
 mod rights;
 mod rotation;
 #[path = "../support/skip.rs"]

@@ -30,6 +30,8 @@ pub enum SqliteErrorKind {
     ReadOnly,
     /// The file cannot be opened or created.
     CannotOpen,
+    /// The file was removed, moved or replaced while it was open.
+    Removed,
     /// The file is not an SQLite database.
     NotADatabase,
     /// The file is a damaged SQLite database.
@@ -122,8 +124,13 @@ impl SqliteErrorKind {
 
     /// Whether the error may go away without any change to the file.
     fn may_pass(self) -> bool {
-        use SqliteErrorKind::{Behind, CannotOpen, Closed, Full, Io, Locked, NoConnection, NoDirectory, ReadOnly};
-        matches!(self, Behind | CannotOpen | Closed | Full | Io | Locked | NoConnection | NoDirectory | ReadOnly)
+        use SqliteErrorKind::{
+            Behind, CannotOpen, Closed, Full, Io, Locked, NoConnection, NoDirectory, ReadOnly, Removed,
+        };
+        matches!(
+            self,
+            Behind | CannotOpen | Closed | Full | Io | Locked | NoConnection | NoDirectory | ReadOnly | Removed
+        )
     }
 }
 
@@ -147,6 +154,12 @@ impl fmt::Display for SqliteError {
             }
             SqliteErrorKind::CannotOpen => {
                 write!(f, "{path} cannot be opened; check the permissions of the file and of its directory")
+            }
+            SqliteErrorKind::Removed => {
+                write!(
+                    f,
+                    "{path} was removed, moved or replaced while it was open; put it back, or restart the gateway"
+                )
             }
             SqliteErrorKind::NotADatabase => {
                 write!(f, "{path} is not a SQLite database, or is encrypted; name another file")

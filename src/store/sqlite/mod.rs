@@ -121,6 +121,7 @@ mod meter_rows;
 mod meters;
 mod open;
 mod rows;
+mod same;
 mod schema;
 mod task;
 mod time;
@@ -144,6 +145,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::sqlite::SqlitePool;
 
 use self::open::Setup;
+use self::same::Same;
 use self::writer::{Question, Reply, Writer};
 use super::StoreError;
 
@@ -159,6 +161,7 @@ struct Inner {
     writer: Writer,
     /// Whether the tables are known to be tollgate's.
     known: AtomicBool,
+    same: Same,
 }
 
 impl Sqlite {
@@ -198,8 +201,9 @@ impl Sqlite {
     }
 
     fn new(setup: Setup, readers: SqlitePool) -> Self {
-        let inner = Inner { setup: Arc::new(setup), readers, writer: Writer::new(), known: AtomicBool::new(false) };
-        Sqlite { inner: Arc::new(inner) }
+        let same = if setup.is_own() { Same::of(setup.path()) } else { Same::unwatched() };
+        let (writer, known) = (Writer::new(), AtomicBool::new(false));
+        Sqlite { inner: Arc::new(Inner { setup: Arc::new(setup), readers, writer, known, same }) }
     }
 
     /// Creates the tables or brings them to this version, and sets WAL mode for a file that tollgate opened itself.
@@ -270,12 +274,14 @@ impl Sqlite {
     }
 
     async fn ask(&self, question: Question) -> Result<Reply, StoreError> {
+        self.inner.same.check(self.path())?;
         self.inner.writer.ask(&self.inner.setup, question).await
     }
 
     /// The connections for reading, once the tables are known to be tollgate's.
     async fn readers(&self) -> Result<&SqlitePool, StoreError> {
-        let Inner { readers, known, .. } = &*self.inner;
+        let Inner { readers, known, same, .. } = &*self.inner;
+        same.check(self.path())?;
         if !known.load(Ordering::Relaxed) {
             let mut connection = readers.acquire().await.map_err(|error| self.error(error))?;
             let version = schema::version(&mut connection).await.map_err(|error| self.error(error))?;
