@@ -49,6 +49,13 @@ impl Base {
         let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let query = path.query().filter(|query| !query.is_empty()).map(str::to_owned);
         let path = path.path().trim_end_matches('/').to_owned();
+        // The SDKs add these themselves, so nobody's base ends in one.
+        if ["/messages", "/messages/count_tokens", "/chat/completions", "/responses"]
+            .iter()
+            .any(|end| path.ends_with(end))
+        {
+            return Err(bad("it must not end in the path of an endpoint, which is added to it"));
+        }
         let base = Base { scheme, authority, path, query, is_unversioned: false, uris: Vec::new() };
         Ok(base.joined())
     }
@@ -156,6 +163,10 @@ mod tests {
     fn what_is_no_base_is_refused() {
         for base in ["", "api.openai.com", "ftp://x/", "https://a:b@x/", "https://x/#y", "https://"] {
             assert!(Base::parse(base).is_err(), "{base}");
+        }
+        for base in ["https://api.anthropic.com/v1/messages", "https://x.example/v1/chat/completions/?a=b"] {
+            let error = Base::parse(base).expect_err("an endpoint").to_string();
+            assert!(error.contains("must not end in the path of an endpoint"), "{base}: {error}");
         }
     }
 

@@ -14,7 +14,6 @@ use super::answer::{Asked, clean};
 use super::idle::{IdleBody, Patience};
 use super::unreachable::unreachable;
 use crate::body::{Body, BoxError};
-use crate::call::Call;
 use crate::domain::rejection::{Rejection, RejectionKind};
 
 pin_project! {
@@ -93,7 +92,7 @@ where
         };
         // A request that is given up is dropped now, not when someone drops this future.
         state.set(State::Answered { answer: None });
-        Poll::Ready(Ok(answered.unwrap_or_else(Call::reject)))
+        Poll::Ready(Ok(answered.unwrap_or_else(Response::from)))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A [`Provider`] has the base URL, the credential and the timeouts. The HTTP client below it is any tower service:
 //! [`HttpClient`] (feature `upstream`), your own, or a test double. The next target is tried only after an error that
-//! proves that nothing was sent: one that has a refused connection among its sources, or, from hyper-util's client, a
-//! failed connect.
+//! proves that nothing was sent. That is an error which has one of these among its sources: a refused connection,
+//! [`NotSent`], or, with the feature `upstream`, a failed connect of hyper-util's client.
 //!
 //! - **Reads:** the request made by the dispatch. **Removes** the client's credentials, cookies, hop-by-hop and
 //!   forwarding headers, and adds the credential last.
@@ -55,3 +55,4 @@ pub use self::future::ProviderFuture;
 #[cfg(feature = "upstream")]
 pub use self::pools::{HttpBody, HttpFuture};
 pub use self::provider::Provider;
+pub use self::unreachable::NotSent;

@@ -63,7 +63,7 @@ impl Provider<super::HttpClient> {
     /// Anthropic's API, called through [`HttpClient`](super::HttpClient).
     ///
     /// # Errors
-    /// If the key contains bytes that are not allowed in a header.
+    /// If the key contains bytes that are not allowed in a header, and if the system's certificates cannot be used.
     pub fn anthropic(key: &str) -> Result<Self, ProviderError> {
         let client = super::HttpClient::new()?;
         Self::with_client(Dialect::Anthropic, "https://api.anthropic.com", Credential::x_api_key(key)?, client)
@@ -72,7 +72,7 @@ impl Provider<super::HttpClient> {
     /// OpenAI's API, called through [`HttpClient`](super::HttpClient).
     ///
     /// # Errors
-    /// If the key contains bytes that are not allowed in a header.
+    /// If the key contains bytes that are not allowed in a header, and if the system's certificates cannot be used.
     pub fn openai(key: &str) -> Result<Self, ProviderError> {
         let client = super::HttpClient::new()?;
         Self::with_client(Dialect::OpenAiChat, "https://api.openai.com", Credential::bearer(key)?, client)

@@ -11,7 +11,7 @@ use tollgate::domain::catalog::{Abilities, Catalog};
 use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::testing::Simulated;
-use tollgate::upstream::{HttpClient, Provider};
+use tollgate::upstream::{HttpClient, NotSent, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -43,7 +43,8 @@ async fn a_target_that_cannot_be_reached_gives_way_to_the_next_within_one_call()
         .upstream("lost", Dialect::Anthropic, nowhere())
         .upstream("found", Dialect::Anthropic, provider.expect("a URL"))
         .layer(GatewayLayer::new().router(table).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
 
     let answer = gateway.oneshot(request()).await.expect("infallible");
     assert_eq!(answer.status(), 200);
@@ -88,6 +89,10 @@ async fn a_target_whose_client_took_no_request_gives_way_to_the_next_whatever_cl
         request.into_body().collect().await.expect("in memory");
         Err::<Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
     });
+    let says_so = service_fn(|request: Request<Body>| async {
+        request.into_body().collect().await.expect("in memory");
+        Err::<Response<Body>, _>(NotSent::new("the proxy answered 503"))
+    });
     let lost = |upstream: tollgate::gateway::GatewayBuilder, client: Refuses| {
         let provider = Provider::with_client(Dialect::Anthropic, "http://a.invalid", None, client).expect("a URL");
         upstream.upstream("lost", Dialect::Anthropic, provider)
@@ -101,6 +106,11 @@ async fn a_target_whose_client_took_no_request_gives_way_to_the_next_whatever_cl
             Dialect::Anthropic,
             Provider::with_client(Dialect::Anthropic, "http://a.invalid", None, reads).expect("a URL"),
         ),
+        Gateway::builder().upstream(
+            "lost",
+            Dialect::Anthropic,
+            Provider::with_client(Dialect::Anthropic, "http://a.invalid", None, says_so).expect("a URL"),
+        ),
     ];
     for (at, builder) in builders.into_iter().enumerate() {
         let (mut outcomes, observer) = Outcomes::new();
@@ -112,7 +122,8 @@ async fn a_target_whose_client_took_no_request_gives_way_to_the_next_whatever_cl
         let gateway = builder
             .upstream("spare", Dialect::Anthropic, spare.expect("a URL"))
             .layer(GatewayLayer::new().router(table).on_close(observer))
-            .build();
+            .build()
+            .expect("a gateway");
         let answer = gateway.oneshot(request()).await.expect("infallible");
         assert_eq!(answer.status(), 200, "client {at}");
         answer.into_body().collect().await.expect("whole");
@@ -139,7 +150,8 @@ async fn a_refusal_of_somebody_before_an_upstream_is_for_the_call_and_no_target_
         .upstream("guarded", Dialect::Anthropic, guard)
         .upstream("spare", Dialect::Anthropic, provider.expect("a URL"))
         .layer(GatewayLayer::new().router(table).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     assert_eq!(gateway.oneshot(request()).await.expect("infallible").status(), 400);
     assert_eq!((outcomes.next().await.attempts.len(), spare.received().len()), (1, 0));
 }
@@ -160,7 +172,8 @@ async fn a_target_that_may_have_worked_is_never_followed_by_another() {
         .upstream("slow", Dialect::Anthropic, provider(slow).first_byte_timeout(Duration::from_millis(50)))
         .upstream("spare", Dialect::Anthropic, provider(spare.clone()))
         .layer(GatewayLayer::new().router(table).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
 
     let answer = gateway.oneshot(request()).await.expect("infallible");
     assert_eq!(answer.status(), 504);
@@ -185,7 +198,8 @@ async fn search(models: &[&'static str], is_lost: bool) -> (Response<Body>, Outc
         .upstream("o", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
         .alias("best", models.iter().copied())
         .layer(GatewayLayer::new().on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     let body = r#"{"model":"best","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#;
     let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");
     let (parts, body) = gateway.oneshot(request).await.expect("infallible").into_parts();
@@ -237,7 +251,8 @@ async fn capped(path: &str, asked: &'static str, caps: &[u64]) -> String {
         .upstream("a", Dialect::Anthropic, provider(Dialect::Anthropic))
         .upstream("o", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
         .layer(layer)
-        .build();
+        .build()
+        .expect("a gateway");
     let request = Request::post(path).body(Body::from(asked)).expect("a request");
     drop(gateway.oneshot(request).await);
     String::from_utf8_lossy(&simulated.received()[0].body).into_owned()
@@ -319,7 +334,8 @@ data: [DONE]
     let gateway = Gateway::builder()
         .upstream("mistral", Dialect::OpenAiChat, provider)
         .layer(GatewayLayer::new().catalog(catalog).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     let body = r#"{"model":"mistral-large-latest","stream":true,"messages":[]}"#;
     let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
     let answer = gateway.oneshot(request).await.expect("infallible").into_body().collect().await.expect("whole");
@@ -331,7 +347,12 @@ data: [DONE]
 
 #[tokio::test]
 async fn gates_of_a_gateway_are_asked_for_llm_endpoints_alone() {
-    let gateway = Gateway::builder().layer(GatewayLayer::new().gate(NeedsHead)).build();
+    let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
+    let gateway = Gateway::builder()
+        .upstream("a", Dialect::Anthropic, provider.expect("a URL"))
+        .layer(GatewayLayer::new().gate(NeedsHead))
+        .build()
+        .expect("a gateway");
     let request = Request::get("/v1/models").body(Body::empty()).expect("a request");
     assert_eq!(gateway.oneshot(request).await.expect("infallible").status(), 200);
 }
