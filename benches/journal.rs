@@ -122,7 +122,7 @@ fn gateway(way: &str, dir: &PathBuf) -> (Rc<Gateway>, Option<AuditLayer>) {
     }
     let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer);
-    (Rc::new(gateway.build()), audit)
+    (Rc::new(gateway.build().expect("a gateway")), audit)
 }
 
 fn principal() -> Arc<Principal> {

@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::builder()
         .upstream("anthropic", Dialect::Anthropic, provider)
         .layer(GatewayLayer::new().gate(ShortAnswers))
-        .build();
+        .build()?;
 
     let body = Bytes::from_static(br#"{"model": "claude-haiku-5-5", "max_tokens": 64000, "messages": []}"#);
     let answer = gateway.oneshot(Request::post("/v1/messages").body(Full::new(body.clone()))?).await?;

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::builder()
         .upstream("openai", Dialect::OpenAiChat, provider)
         .layer(GatewayLayer::new().settlements(settlements.clone()).live_calls(live.clone()))
-        .build();
+        .build()?;
 
     // Catch the signals before printing the address: Ctrl-C may follow at once. Container runtimes send SIGTERM.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gateway = Gateway::builder()
         .upstream("anthropic", Dialect::Anthropic, provider)
         .layer(GatewayLayer::new().on_open(move |call| spans.begin(call)))
-        .build();
+        .build()?;
 
     let stop = serve::Stop::new()?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

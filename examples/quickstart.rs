@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(GatewayLayer::new().on_close(|outcome| {
             println!("{:?} {:?} after {:?}", outcome.end, outcome.usage, outcome.took);
         }))
-        .build();
+        .build()?;
 
     let app = Router::new().route("/", get(|| async { "my existing service" })).nest_service("/llm", gateway);
 

@@ -25,14 +25,10 @@ impl<S: Sync> OptionalFromRequestParts<S> for Call {
     }
 }
 
-/// Refuses a call from a handler, or from a host's own layer.
-///
-/// The layer of ours around it renders the rejection in the client's dialect and records a refusal. Without such a
-/// layer, only the status is sent, without the message. It declares that no provider was asked: nothing is charged for
-/// the call, unless a meter within has seen an attempt.
+/// Refuses a call from a handler, as the [`http::Response`] of a rejection does from a service.
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        Call::reject(self).map(axum_core::body::Body::new)
+        http::Response::from(self).map(axum_core::body::Body::new)
     }
 }
 

@@ -15,11 +15,11 @@
 //! let gateway = Gateway::builder()
 //!     .upstream("anthropic", Dialect::Anthropic, provider)
 //!     .layer(GatewayLayer::new().on_close(|outcome| println!("{:?} {:?}", outcome.end, outcome.usage)))
-//!     .build();
+//!     .build()?;
 //! # fn serve<S: Clone>(_: S) {}
 //! serve(gateway); // a `tower::Service`: give it to axum's `fallback_service`, or to hyper
 //! # }
-//! # Ok::<(), tollgate::upstream::ProviderError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Where to read on

@@ -191,7 +191,7 @@ where
         + 'static,
 {
     let provider = Provider::with_client(dialect, "http://upstream.local", None, upstream).expect("a plain URL");
-    Gateway::builder().upstream("upstream", dialect, provider).build()
+    Gateway::builder().upstream("upstream", dialect, provider).build().expect("a gateway")
 }
 
 fn documents(bench: &Bench, size: &str, body: &Bytes) {

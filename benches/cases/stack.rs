@@ -137,7 +137,7 @@ impl Governed {
         let pepper = Pepper::new(&[7; 32]).expect("long enough");
         let record = KeyRecord::new(&key, &pepper, principal, jiff::Timestamp::UNIX_EPOCH);
         let keys = MemoryKeys::new();
-        assert!(runtime.block_on(keys.put(&record)).expect("memory"));
+        assert!(runtime.block_on(keys.put(&record)).expect("memory").is_written());
         let audit = AuditLayer::new(Nowhere);
         let layer = GatewayLayer::new()
             .audit(&audit)
@@ -224,5 +224,5 @@ where
 {
     let credential = Credential::x_api_key("sk-ant-api03-fedcba98").expect("plain letters");
     let provider = Provider::with_client(dialect, "http://upstream.local", credential, upstream).expect("a plain URL");
-    Gateway::builder().upstream("upstream", dialect, provider).layer(layer).build()
+    Gateway::builder().upstream("upstream", dialect, provider).layer(layer).build().expect("a gateway")
 }

@@ -115,7 +115,7 @@ fn keys(bench: &Bench) {
             let key = VirtualKey::mint(Environment::Live).expect("randomness");
             let now = "2026-11-24T09:00:00Z".parse().expect("a time");
             let record = KeyRecord::new(&key, &pepper, Principal::new(format!("key {n}")), now);
-            assert!(at_once(store.put(&record)).expect("memory"), "a new key");
+            assert!(at_once(store.put(&record)).expect("memory").is_written(), "a new key");
             key
         })
         .collect();

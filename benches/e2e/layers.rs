@@ -23,7 +23,7 @@ pub(crate) fn serve(role: &str, upstream: &str) -> Result<(), Box<dyn Error>> {
             TRANSLATING => gateway.upstream("openai", Dialect::OpenAiChat, Provider::openai("x")?.base_url(upstream)?),
             _ => gateway.upstream("anthropic", Dialect::Anthropic, Provider::anthropic("x")?.base_url(upstream)?),
         };
-        let gateway = gateway.build();
+        let gateway = gateway.build().expect("a gateway");
         let stop = Stop::new()?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("listening http://{}", listener.local_addr()?);

@@ -109,6 +109,10 @@ fn main() -> ExitCode {
         .with(tracing_subscriber::fmt::layer().with_writer(log))
         .with(Targets::new().with_default(level).with_target("tollgate::audit", audit))
         .init();
+    if let Ok(moment) = std::env::var("TOLLGATE_END_AT") {
+        // For the tests of what a crash leaves behind.
+        tollgate::testing::end_at(&moment);
+    }
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -167,7 +171,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .settlements(settlements.clone())
         .live_calls(stop.live.clone())
         .audit(&storage.audit)
-        .on_close(calls::log);
+        .on_close(|outcome| calls::log(outcome));
     // The next call of a client may come before its last one is settled, while that one's money is still held.
     let mut budgets = BudgetLayer::new(storage.stores.budgets.clone()).wait(Duration::from_millis(250));
     if let Some(events) = storage.events.clone() {
@@ -194,7 +198,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(move || async move { ready(&audit) }))
-        .fallback_service(gateway.try_build()?);
+        .fallback_service(gateway.build()?);
 
     // Mint or rotate secrets last, when nothing else can fail. A rotation invalidates the old secret, and the line
     // printed here is the only copy of the new one.

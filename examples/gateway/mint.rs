@@ -276,7 +276,7 @@ pub(crate) fn several(how: &str, texts: impl IntoIterator<Item = String>) -> Res
 
 /// Whether a key was revoked or has expired: it opens nothing, and a new secret would not change that.
 pub(crate) fn is_over(key: &KeyRecord) -> bool {
-    key.disabled || key.expires_at.is_some_and(|at| at <= jiff::Timestamp::now())
+    !key.is_good_at(jiff::Timestamp::now())
 }
 
 /// Revokes the key of this name, unless it is revoked already. `how` is the option or command, for error messages.

@@ -73,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }));
         })
         .budget(BudgetLayer::new(MemoryBudgets::new()));
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build();
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build()?;
 
     let (scraped, kept) = (prometheus.clone(), prometheus);
     let scrape = move || async move {

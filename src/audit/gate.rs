@@ -49,7 +49,7 @@ impl AuditGate {
             Way::Queue(queue) => {
                 let place =
                     queue.place().ok_or_else(|| full("the audit queue is full: its sink fails or is too slow"))?;
-                call.on_close_shared(move |outcome| place.fill(outcome.clone()));
+                call.on_close(move |outcome| place.fill(outcome.clone()));
             }
             Way::Journal(journal) => {
                 let why = "the journal is full, or its disk accepts no writes";
@@ -59,7 +59,7 @@ impl AuditGate {
                         "this stack has several `AuditLayer::journaled`: use only one, and add several sinks to its journal",
                     ));
                 }
-                call.on_close_shared(move |outcome| trail.close(outcome));
+                call.on_close(move |outcome| trail.close(outcome));
             }
         }
         call.set_client(&parts.headers);

@@ -23,7 +23,7 @@ pub(crate) struct Ended<B: ?Sized> {
     /// The queues of calls that wait for this money, and every pot that may have held it, whichever pots pay in the
     /// end.
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
-    pub(super) on_threshold: Option<OnThreshold>,
+    pub(super) on_threshold: Arc<[OnThreshold]>,
     pub(super) caller: Option<Arc<Principal>>,
     /// The journal of the call. It notes what the store has heard, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
@@ -71,10 +71,11 @@ impl<B: ?Sized> Ended<B> {
             "the {} budget of {scope} reached a threshold: ${spent} of ${limit} is spent",
             pot.window
         );
-        let Some(tell) = &self.on_threshold else { return };
-        // The callback is the host's, and the settlement has already happened.
-        if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
-            tracing::error!(percent, "the `on_threshold` callback panicked");
+        for tell in &*self.on_threshold {
+            // The callback is the host's, and the settlement has already happened.
+            if catch_unwind(AssertUnwindSafe(|| tell(crossing))).is_err() {
+                tracing::error!(percent, "an `on_threshold` callback panicked");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ const MOST: usize = 10_000;
 /// Reports a pot that refuses: once for each of its limits and windows, and once more when nearly all of it is spent.
 #[derive(Default)]
 pub(super) struct Exhausted {
-    tell: Option<OnExhausted>,
+    tell: Vec<OnExhausted>,
     told: Mutex<HashMap<(Pot, Money), Told>>,
 }
 
@@ -31,8 +31,9 @@ struct Told {
 }
 
 impl Exhausted {
-    pub(super) fn by(tell: OnExhausted) -> Self {
-        Exhausted { tell: Some(tell), told: Mutex::default() }
+    /// The same with one more callback.
+    pub(super) fn and(&self, tell: OnExhausted) -> Self {
+        Exhausted { tell: self.tell.iter().cloned().chain([tell]).collect(), told: Mutex::default() }
     }
 
     /// Called when a pot refused a call that its whole limit would pay for, and not only because other calls hold the
@@ -49,10 +50,11 @@ impl Exhausted {
             pot.window,
             pot.scope.by_name(key_name.as_deref())
         );
-        let Some(tell) = &self.tell else { return };
-        // The callback is the host's, and the client still needs an answer.
-        if catch_unwind(AssertUnwindSafe(|| tell(&standing))).is_err() {
-            tracing::error!("the `on_exhausted` callback panicked");
+        for tell in &self.tell {
+            // The callback is the host's, and the client still needs an answer.
+            if catch_unwind(AssertUnwindSafe(|| tell(&standing))).is_err() {
+                tracing::error!("an `on_exhausted` callback panicked");
+            }
         }
     }
 

@@ -52,8 +52,8 @@ pub struct BudgetGate<B: ?Sized> {
     pub(crate) shows_shared: bool,
     /// The queues in which calls wait for money held by others, if waiting is enabled.
     queues: Option<Arc<Queues>>,
-    /// Callback for thresholds, besides the log.
-    on_threshold: Option<OnThreshold>,
+    /// Callbacks for thresholds, besides the log.
+    on_threshold: Arc<[OnThreshold]>,
     /// Reports budgets that refuse.
     exhausted: Arc<Exhausted>,
 }
@@ -75,7 +75,7 @@ impl<B: BudgetStore> BudgetGate<B> {
             required: false,
             shows_shared: false,
             queues: None,
-            on_threshold: None,
+            on_threshold: Arc::default(),
             exhausted: Arc::default(),
         }
     }
@@ -91,12 +91,12 @@ impl<B: BudgetStore> BudgetGate<B> {
     }
 
     pub(super) fn on_threshold(mut self, tell: OnThreshold) -> Self {
-        self.on_threshold = Some(tell);
+        self.on_threshold = self.on_threshold.iter().cloned().chain([tell]).collect();
         self
     }
 
     pub(super) fn on_exhausted(mut self, tell: OnExhausted) -> Self {
-        self.exhausted = Arc::new(Exhausted::by(tell));
+        self.exhausted = Arc::new(self.exhausted.and(tell));
         self
     }
 
@@ -242,7 +242,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
             Estimator::Proven | Estimator::Counted | Estimator::Likely => None,
         };
         let is_bounded = !wanted.is_soft() && matches!(wanted.holds(self.estimator), Holds::Bound);
-        call.on_close_shared(move |outcome| {
+        call.on_close(move |outcome| {
             settlements.check_metered(outcome);
             if let Some(lesson) = lesson {
                 lesson.learn(outcome);

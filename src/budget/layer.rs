@@ -132,7 +132,7 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
-    /// Sets a callback for each [threshold](crate::domain::ledger::THRESHOLDS) that a pot reaches.
+    /// Adds a callback for each [threshold](crate::domain::ledger::THRESHOLDS) that a pot reaches.
     ///
     /// It runs at most once for each threshold in each window of a pot, whichever gateway reached it, and the log
     /// reports the threshold too. It is called while a call is settled, so it must not block.
@@ -142,7 +142,7 @@ impl<B: BudgetStore> BudgetLayer<B> {
         self
     }
 
-    /// Sets a callback for a budget that refuses a call because too little of it is left. It is not called if the call
+    /// Adds a callback for a budget that refuses a call because too little of it is left. It is not called if the call
     /// is larger than the whole limit, or if the call is refused only because other calls hold the money.
     ///
     /// It runs for the first such call of this gateway, once more when nearly all of the budget is spent, and again in

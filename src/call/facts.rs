@@ -34,9 +34,9 @@ impl Call {
         })
     }
 
-    /// Sets the caller. Only the first value counts.
-    pub fn set_principal(&self, principal: Arc<Principal>) {
-        let _ = self.shared.principal.set(principal);
+    /// Sets the caller. Only the first value counts. Returns whether this was the first.
+    pub fn set_principal(&self, principal: Arc<Principal>) -> bool {
+        self.shared.principal.set(principal).is_ok()
     }
 
     /// The virtual key that the call came with, if there was one.
@@ -110,9 +110,9 @@ impl Call {
         self.shared.counted_input.get().copied()
     }
 
-    /// Sets the count of input tokens. Only the first value counts.
-    pub fn set_counted_input(&self, tokens: u64) {
-        let _ = self.shared.counted_input.set(tokens);
+    /// Sets the count of input tokens. Only the first value counts. Returns whether this was the first.
+    pub fn set_counted_input(&self, tokens: u64) -> bool {
+        self.shared.counted_input.set(tokens).is_ok()
     }
 
     /// What the request's body says, if `IngestLayer` has read it.
@@ -135,9 +135,9 @@ impl Call {
     }
 
     /// Sets the head. Only the first value counts. A host that reads bodies itself may call this instead of using
-    /// `IngestLayer`.
-    pub fn set_head(&self, head: Head) {
-        let _ = self.shared.head.set(head);
+    /// `IngestLayer`. Returns whether this was the first.
+    pub fn set_head(&self, head: Head) -> bool {
+        self.shared.head.set(head).is_ok()
     }
 
     /// How many bytes of the body have been charged to the memory budget.
@@ -184,8 +184,8 @@ impl Call {
         })
     }
 
-    /// Sets the targets. Only the first value counts.
-    pub fn set_route(&self, targets: Vec<Arc<Target>>) {
-        let _ = self.shared.route.set(targets);
+    /// Sets the targets. Only the first value counts. Returns whether this was the first.
+    pub fn set_route(&self, targets: Vec<Arc<Target>>) -> bool {
+        self.shared.route.set(targets).is_ok()
     }
 }

@@ -9,10 +9,10 @@ use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 
+use super::Ending;
 use super::body::CallBody;
 use super::closer::Closer;
 use super::state::ClientEnd;
-use super::{Call, Ending};
 use crate::body::{Body, BoxError, forget_reason};
 use crate::dialect;
 use crate::domain::dialect::Operation;
@@ -61,7 +61,7 @@ where
         if let Some(why) = why {
             // The work in progress ends before the client gets its answer.
             this.inner.set(None);
-            let refused = Call::reject(why);
+            let refused = Response::from(why);
             return Poll::Ready(Ok(match this.closer.take() {
                 Some(closer) => at_the_door(refused, closer, *this.is_head),
                 None => refused,

@@ -12,7 +12,7 @@ use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::outcome::Outcome;
 use crate::domain::rejection::RejectionKind;
 
-pub(super) type Observer = Arc<dyn Fn(&Outcome) + Send + Sync>;
+pub(super) type Observer = Arc<dyn Fn(&Arc<Outcome>) + Send + Sync>;
 pub(super) type Opener = Arc<dyn Fn(&Call) + Send + Sync>;
 
 /// Opens calls and renders refusals. See the [module](crate::call).
@@ -142,7 +142,7 @@ impl CallLayer {
     /// Runs `observer` when a call closes, after the hooks that layers registered. Several observers run in reverse
     /// order.
     #[must_use]
-    pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
+    pub fn on_close(mut self, observer: impl Fn(&Arc<Outcome>) + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.config).observers.push(Arc::new(observer));
         self
     }

@@ -84,6 +84,12 @@ impl LiveCalls {
         self.len() == 0
     }
 
+    /// The calls, in no particular order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.registry.all()
+    }
+
     /// Cuts the calls that `which` selects, for this reason, and returns their number.
     ///
     /// A refusal that is already on its way is sent unchanged. Answers that are [drained](super::Drain) without their

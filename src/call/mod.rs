@@ -88,7 +88,6 @@ use self::closer::Closer;
 use self::cut::Door;
 use self::hidden::Hidden;
 use self::state::State;
-use crate::body::Body;
 use crate::dialect::head::Head;
 use crate::domain::attribution::Attribution;
 use crate::domain::catalog::Catalog;
@@ -97,7 +96,6 @@ use crate::domain::dialect::{Dialect, Endpoint};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::principal::Principal;
-use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 use crate::store::admission::PresentedKey;
 use crate::store::journal::Trail;
@@ -344,12 +342,7 @@ impl Call {
     /// Runs `hook` when the call closes, synchronously. Hooks run in reverse order of registration, and a panic in a
     /// hook is contained. Use [`settlements`](Self::settlements) for async work. If the call has already closed, the
     /// hook runs at once.
-    pub fn on_close(&self, hook: impl FnOnce(&Outcome) + Send + 'static) {
-        self.on_close_shared(move |outcome| hook(outcome));
-    }
-
-    /// Like [`on_close`](Self::on_close), for a hook that keeps the outcome.
-    pub(crate) fn on_close_shared(&self, hook: impl FnOnce(&Arc<Outcome>) + Send + 'static) {
+    pub fn on_close(&self, hook: impl FnOnce(&Arc<Outcome>) + Send + 'static) {
         let closed = self.state().register(Box::new(hook));
         if let Some((hook, outcome)) = closed {
             closer::run(hook, &outcome);
@@ -360,12 +353,6 @@ impl Call {
     #[must_use]
     pub fn settlements(&self) -> &Settlements {
         &self.shared.settlements
-    }
-
-    /// An answer that carries `rejection` to the door, which renders it.
-    pub(crate) fn reject(rejection: Rejection) -> http::Response<Body> {
-        let status = crate::dialect::render(&rejection, Dialect::OpenAiChat, "").status;
-        doorless::carrying(rejection, status, Body::empty())
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -87,9 +87,9 @@ impl CallLayer {
         };
         // The host's own identity, picked up by whichever of our layers sees it first.
         if call.principal().is_none()
-            && let Some(principal) = request.extensions().get::<Arc<Principal>>()
+            && let Some(principal) = identified(request)
         {
-            call.set_principal(principal.clone());
+            call.set_principal(principal);
         }
         if !config.observers.is_empty() || !config.openers.is_empty() {
             call.set_client(request.headers());
@@ -113,6 +113,12 @@ impl<S: fmt::Debug> fmt::Debug for CallService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallService").field("inner", &self.inner).field("layer", &self.layer).finish()
     }
+}
+
+/// Whom the host has identified. Most hosts share one value between calls.
+fn identified<B>(request: &Request<B>) -> Option<Arc<Principal>> {
+    let extensions = request.extensions();
+    extensions.get::<Arc<Principal>>().cloned().or_else(|| extensions.get::<Principal>().cloned().map(Arc::new))
 }
 
 /// The path decides. For paths that both families share, such as `/v1/models` without a family prefix, Anthropic's

@@ -56,7 +56,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(rejection) = this.refused.take() {
-            return Poll::Ready(Ok(Call::reject(rejection)));
+            return Poll::Ready(Ok(Response::from(rejection)));
         }
         let Some(inner) = this.inner.as_pin_mut() else { return Poll::Pending };
         let response = ready!(inner.poll(cx))?.map(Body::new);

@@ -24,8 +24,10 @@ pub enum Dialect {
     /// Anthropic Messages.
     Anthropic,
     /// OpenAI Chat Completions.
+    #[serde(rename = "openai_chat")]
     OpenAiChat,
     /// OpenAI Responses.
+    #[serde(rename = "openai_responses")]
     OpenAiResponses,
 }
 
@@ -35,8 +37,8 @@ impl Dialect {
     pub fn as_str(self) -> &'static str {
         match self {
             Dialect::Anthropic => "anthropic",
-            Dialect::OpenAiChat => "open_ai_chat",
-            Dialect::OpenAiResponses => "open_ai_responses",
+            Dialect::OpenAiChat => "openai_chat",
+            Dialect::OpenAiResponses => "openai_responses",
         }
     }
 }

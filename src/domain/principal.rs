@@ -37,7 +37,7 @@ const NO_MODEL: &str = "";
 
 /// Who calls, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Principal {
     /// The id of the virtual key; `None` for a caller whom the host has authenticated itself.
@@ -47,31 +47,33 @@ pub struct Principal {
     /// name, so it must be unique and must not change.
     pub name: Arc<str>,
     /// The user that the key belongs to.
+    #[serde(default)]
     pub user: Option<Arc<str>>,
     /// The team that the key belongs to.
+    #[serde(default)]
     pub team: Option<Arc<str>>,
     /// The organisation that the key belongs to.
+    #[serde(default)]
     pub org: Option<Arc<str>>,
     /// Tags for cost reports.
+    #[serde(default)]
     pub tags: Vec<Arc<str>>,
     /// The models that may be asked for: names, or prefixes that end in `*`. Without any, all models are allowed. After
     /// [`models`](Self::models) with an empty list, none is.
+    #[serde(default)]
     pub models: Vec<Arc<str>>,
     /// The caller's own names for models.
+    #[serde(default)]
     pub aliases: BTreeMap<Arc<str>, Arc<str>>,
     /// The budgets that every call is paid from, all of them.
+    #[serde(default)]
     pub budgets: Vec<Budget>,
     /// The limits that every call counts against, all of them.
+    #[serde(default)]
     pub limits: Vec<Limit>,
     /// How much of the caller's prompts and answers is kept, if the stack keeps any; `None` for the stack's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Keep>,
-}
-
-impl Default for Principal {
-    fn default() -> Self {
-        Self::new("")
-    }
 }
 
 impl Principal {

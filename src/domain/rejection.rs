@@ -1,6 +1,6 @@
 //! The gateway's own refusals and errors, before they are given the shape of the client's API.
 //!
-//! Use it in a gate: `Err(Rejection::new(RejectionKind::InvalidRequest, "no pictures on Fridays"))`.
+//! Use it in a gate: `Err(Rejection::new(RejectionKind::NotPermitted, "no pictures on Fridays"))`.
 //!
 //! ```
 //! use tollgate::domain::rejection::{Rejection, RejectionKind};
@@ -11,12 +11,12 @@
 //! # What clients get
 //!
 //! The kind decides the status. No kind is a 403, which Claude Code takes for a failed login. To refuse something that
-//! this caller may not do, take `ModelNotAllowed` if it is about the model, and otherwise `InvalidRequest`.
+//! this caller may not do, take `ModelNotAllowed` if it is about the model, and otherwise `NotPermitted`.
 //! [`GatewayLayer::status`](crate::GatewayLayer::status) sets another status for a kind.
 //!
 //! | kind | Anthropic | OpenAI |
 //! |---|---|---|
-//! | `InvalidRequest`, `PriceUnknown` | 400 `invalid_request_error` | 400 `invalid_request_error` |
+//! | `InvalidRequest`, `NotPermitted`, `PriceUnknown` | 400 `invalid_request_error` | 400 `invalid_request_error` |
 //! | `Unsupported` | 400 `invalid_request_error` | 400 `unsupported_parameter` |
 //! | `ModelNotAllowed` | 400 `invalid_request_error` | 404 `model_not_found` |
 //! | `Unauthenticated` | 401 `authentication_error` | 401 `invalid_api_key` |
@@ -72,6 +72,8 @@ pub enum RejectionKind {
     ModelNotFound,
     /// Nothing is served under this path.
     NotFound,
+    /// A rule of the host does not let this request pass, whoever may be at fault.
+    NotPermitted,
     /// A limit on requests, tokens or concurrent calls is reached.
     RateLimited,
     /// The gateway is shutting down, and its grace period for the call is over.
@@ -112,6 +114,7 @@ impl RejectionKind {
             RejectionKind::ModelNotAllowed => "model_not_allowed",
             RejectionKind::ModelNotFound => "model_not_found",
             RejectionKind::NotFound => "not_found",
+            RejectionKind::NotPermitted => "not_permitted",
             RejectionKind::RateLimited => "rate_limited",
             RejectionKind::ShuttingDown => "shutting_down",
             RejectionKind::StoreUnavailable => "store_unavailable",

@@ -73,7 +73,9 @@ where
             (Some(verdict), _) => verdict,
             (None, Some(call)) => {
                 let before = name.before(&call, &parts.headers);
-                (*gate).admit(&mut parts, &call).await.inspect(|()| name.passed(&call, before))
+                let verdict = (*gate).admit(&mut parts, &call).await;
+                name.decided(&call, before, &verdict);
+                verdict
             }
             (None, None) => {
                 Err(Rejection::misconfigured("a layer between two tollgate layers dropped the request's extensions"))
@@ -103,7 +105,7 @@ where
             let forward = match state.as_mut().project() {
                 StateProj::Admit { admission, inner } => match ready!(admission.as_mut().poll(cx)) {
                     Ok(request) => inner.call(request),
-                    Err(rejection) => return Poll::Ready(Ok(Call::reject(rejection))),
+                    Err(rejection) => return Poll::Ready(Ok(Response::from(rejection))),
                 },
                 StateProj::Forward { inner } => return inner.poll(cx).map_ok(|response| response.map(Body::new)),
             };

@@ -2,6 +2,7 @@ use http::HeaderMap;
 
 use crate::call::Call;
 use crate::domain::outcome::Decision;
+use crate::domain::rejection::Rejection;
 
 /// The name of a host's gate in the records of calls. Our own gates have none, since they record more than that they
 /// let a call pass.
@@ -26,12 +27,12 @@ impl Name {
         call.noted()
     }
 
-    /// Records that the gate let the call pass, unless it has recorded something itself.
-    pub(crate) fn passed(self, call: &Call, before: usize) {
-        if let Some(name) = self.0
-            && call.noted() == before
-        {
-            call.note(Decision::allow("gate", name));
+    /// Records what the gate has decided, unless it has recorded something itself.
+    pub(crate) fn decided(self, call: &Call, before: usize, verdict: &Result<(), Rejection>) {
+        let Some(name) = self.0.filter(|_| call.noted() == before) else { return };
+        match verdict {
+            Ok(()) => call.note(Decision::allow("gate", name)),
+            Err(rejection) => call.note(Decision::refuse("gate", format!("{name}: {}", rejection.message()))),
         }
     }
 }

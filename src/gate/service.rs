@@ -46,8 +46,7 @@ where
         let decided = call.and_then(|call| {
             let before = self.name.before(&call, &parts.headers);
             let verdict = self.gate.decide(&mut parts, &call);
-            verdict.as_ref().is_some_and(Result::is_ok).then(|| self.name.passed(&call, before));
-            verdict
+            verdict.inspect(|verdict| self.name.decided(&call, before, verdict))
         });
         if let Some(Ok(())) = decided {
             return GateFuture::passed(self.inner.call(Request::from_parts(parts, body)));

@@ -41,7 +41,7 @@ impl<I> Admission<I> {
         async move {
             match self.admit(&mut parts, body).await {
                 Ok(body) => (self.inner)(Request::from_parts(parts, body)).await,
-                Err(rejection) => Ok(Call::reject(rejection)),
+                Err(rejection) => Ok(Response::from(rejection)),
             }
         }
     }
@@ -66,12 +66,13 @@ impl<I> Admission<I> {
         let bytes = self.ingest.read(parts, pin!(body), &call).await?;
         for (name, gate) in &self.gates {
             let before = name.before(&call, &parts.headers);
-            match gate.decide(parts, &call) {
-                Some(verdict) => verdict?,
+            let verdict = match gate.decide(parts, &call) {
+                Some(verdict) => verdict,
                 // Calls the gate inside the pointer: the pointer's own implementation would box the future once more.
-                None => (**gate).admit(parts, &call).await?,
-            }
-            name.passed(&call, before);
+                None => (**gate).admit(parts, &call).await,
+            };
+            name.decided(&call, before, &verdict);
+            verdict?;
         }
         self.last.pass(parts, &call).await?;
         Ok(Body::from(bytes))

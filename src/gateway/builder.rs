@@ -25,6 +25,9 @@ pub struct GatewayBuilder {
     translation: Translation,
     /// A name that was given to two upstreams.
     doubled: Option<Arc<str>>,
+    has_aliases: bool,
+    is_layered: bool,
+    is_layered_twice: bool,
 }
 
 /// The reason why a gateway cannot be built.
@@ -87,6 +90,7 @@ impl GatewayBuilder {
     /// To try one model at several upstreams, use a [`Route`](crate::route::Route) of your own.
     #[must_use]
     pub fn alias<M: Into<Arc<str>>>(mut self, name: impl Into<Arc<str>>, models: impl IntoIterator<Item = M>) -> Self {
+        self.has_aliases = true;
         self.table = self.table.alias(name, models);
         self
     }
@@ -106,9 +110,11 @@ impl GatewayBuilder {
         self
     }
 
-    /// Sets the stages: your gates, observers, rewriters and controls.
+    /// Sets the stages: your gates, observers, rewriters and controls. Once: they are all in one [`GatewayLayer`].
     #[must_use]
     pub fn layer(mut self, layer: GatewayLayer) -> Self {
+        self.is_layered_twice |= self.is_layered;
+        self.is_layered = true;
         self.layer = layer;
         self
     }
@@ -117,14 +123,20 @@ impl GatewayBuilder {
     ///
     /// # Errors
     /// - An upstream name is used twice, or there is no upstream.
+    /// - The layer was set twice: the second would replace the first, with its keys and budgets.
     /// - The layer has both `admission` and `rate_limit` or `budget`.
+    /// - The layer has a router of its own, and the builder has aliases, which only the built-in routing knows.
     /// - With the built-in routing: there is an upstream that no model reaches (as the second of two that speak one
     ///   dialect), an alias without models, or an alias for a model that no upstream serves.
-    pub fn try_build(self) -> Result<Gateway, BuildError> {
-        match self.problem() {
-            None => Ok(self.build()),
-            Some(problem) => Err(problem),
+    pub fn build(self) -> Result<Gateway, BuildError> {
+        if let Some(problem) = self.problem() {
+            return Err(problem);
         }
+        let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
+        let models = listed(self.models, layer.aliases());
+        let surface =
+            Surface::new(models, layer.key_info(), Dispatch::new(self.upstreams).translation(self.translation));
+        Ok(GatewayService::new(layer.stages(move |request| surface.answer(request), true)))
     }
 
     /// The first mistake in the configuration.
@@ -138,25 +150,16 @@ impl GatewayBuilder {
         if self.layer.asks_twice() {
             return Some(BuildError::new(ASKS_TWICE.to_owned()));
         }
+        if self.is_layered_twice {
+            return Some(BuildError::new("`layer` is set twice, and the second would replace the first".to_owned()));
+        }
         if self.layer.has_router() {
-            return None;
+            let is_unknown =
+                "aliases of the builder need its built-in routing, but the layer has a router: give it the aliases";
+            return self.has_aliases.then(|| BuildError::new(is_unknown.to_owned()));
         }
         let table = self.table.clone().catch_alls_last();
         table.problem().map(BuildError::new)
-    }
-
-    /// Builds the gateway. A configuration mistake is only logged; [`try_build`](Self::try_build) returns it as an
-    /// error.
-    #[must_use]
-    pub fn build(self) -> Gateway {
-        if let Some(problem) = self.problem() {
-            tracing::error!(%problem, "the gateway configuration has a mistake");
-        }
-        let layer = if self.layer.has_router() { self.layer } else { self.layer.router(self.table.catch_alls_last()) };
-        let models = listed(self.models, layer.aliases());
-        let surface =
-            Surface::new(models, layer.key_info(), Dispatch::new(self.upstreams).translation(self.translation));
-        GatewayService::new(layer.stages(move |request| surface.answer(request), true))
     }
 }
 

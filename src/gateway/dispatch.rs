@@ -109,7 +109,7 @@ impl Dispatch {
         async move {
             // By reference: otherwise the future stores them twice.
             Ok(match &mut attempts {
-                Ok(attempts) => attempts.run(&upstreams).await.unwrap_or_else(Call::reject),
+                Ok(attempts) => attempts.run(&upstreams).await.unwrap_or_else(Response::from),
                 Err(refused) => std::mem::take(refused),
             })
         }

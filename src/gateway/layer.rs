@@ -223,7 +223,7 @@ impl GatewayLayer {
 
     /// Runs `observer` once when a call closes.
     #[must_use]
-    pub fn on_close(mut self, observer: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
+    pub fn on_close(mut self, observer: impl Fn(&Arc<Outcome>) + Send + Sync + 'static) -> Self {
         self.call = self.call.on_close(observer);
         self
     }

@@ -19,9 +19,9 @@
 //!     Credential::x_api_key("sk-ant-…")?,
 //!     Simulated::new(), // your HTTP client, or `Provider::anthropic(key)` for ours
 //! )?;
-//! let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+//! let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build()?;
 //! # }
-//! # Ok::<(), tollgate::upstream::ProviderError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod admission;

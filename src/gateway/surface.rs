@@ -76,11 +76,11 @@ impl Surface {
         let asks = Call::of(&request).filter(|call| is_asked(call)).cloned();
         let (info, answer) = match asks {
             Some(call) => (Some((self.info.clone(), call)), Response::default()),
-            None => (None, self.known(&request).unwrap_or_else(Call::reject)),
+            None => (None, self.known(&request).unwrap_or_else(Response::from)),
         };
         Box::pin(async move {
             let answer = match info {
-                Some((info, call)) => info.answer(request.method(), &call).await.unwrap_or_else(Call::reject),
+                Some((info, call)) => info.answer(request.method(), &call).await.unwrap_or_else(Response::from),
                 None => answer,
             };
             let (parts, body) = request.into_parts();

@@ -42,7 +42,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if let Some(call) = Call::of(&request).filter(|call| self.info.answers(call)) {
             let (info, call, method) = (self.info.clone(), call.clone(), request.method().clone());
-            return Box::pin(async move { Ok(info.answer(&method, &call).await.unwrap_or_else(Call::reject)) });
+            return Box::pin(async move { Ok(info.answer(&method, &call).await.unwrap_or_else(Response::from)) });
         }
         let call = Call::of(&request).filter(|call| call.head().is_some()).cloned();
         let edited = match call {
@@ -54,7 +54,7 @@ where
                 let answer = self.inner.call(request);
                 Box::pin(async move { Ok(answer.await?.map(Body::new)) })
             }
-            Err(rejection) => Box::pin(async move { Ok(Call::reject(rejection)) }),
+            Err(rejection) => Box::pin(async move { Ok(Response::from(rejection)) }),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
     if !is_readable(&parts.headers) {
         // Passing it on would bypass a rewriter that redacts.
         let message = "the upstream sent a stream in a content-encoding that was not requested and cannot be rewritten";
-        return Call::reject(Rejection::new(RejectionKind::UpstreamGarbled, message));
+        return Response::from(Rejection::new(RejectionKind::UpstreamGarbled, message));
     }
     if Gunzip::is_needed(&parts.headers) {
         body = Gunzip::body(body, MOST_STREAMED);

@@ -69,9 +69,7 @@ impl PresentedKey {
     /// began before the change.
     #[must_use]
     pub fn is_good(&self, record: Option<&KeyRecord>, now: jiff::Timestamp) -> bool {
-        record.is_some_and(|record| {
-            record.digest == self.digest && !record.disabled && record.expires_at.is_none_or(|at| now < at)
-        })
+        record.is_some_and(|record| record.digest == self.digest && record.is_good_at(now))
     }
 }
 

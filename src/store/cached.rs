@@ -37,6 +37,7 @@ use async_trait::async_trait;
 use moka::Expiry;
 use moka::future::Cache;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::key::{KeyRegistry, KeyStore, Put};
 use super::{Chain, StoreError, in_time};
@@ -235,6 +236,10 @@ impl<K: KeyStore> KeyStore for CachedKeys<K> {
 impl<K: KeyRegistry> KeyRegistry for CachedKeys<K> {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         self.inner.store.named(name).await
+    }
+
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.inner.store.with_id(id).await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {

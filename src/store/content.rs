@@ -19,7 +19,7 @@
 //!         for content in contents {
 //!             let name = format!("{}-{}", content.call, content.side.as_str());
 //!             let body = content.body.as_deref().unwrap_or_default();
-//!             std::fs::write(self.0.join(name), body).map_err(StoreError::unavailable)?;
+//!             tokio::fs::write(self.0.join(name), body).await.map_err(StoreError::unavailable)?;
 //!         }
 //!         Ok(())
 //!     }

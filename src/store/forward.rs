@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::admission::{self, AdmissionStore, Admit};
 use super::audit::AuditSink;
@@ -36,6 +37,10 @@ macro_rules! forward {
         impl<T: KeyRegistry + ?Sized> KeyRegistry for $pointer<T> {
             async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
                 (**self).named(name).await
+            }
+
+            async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+                (**self).with_id(id).await
             }
 
             async fn is_empty(&self) -> Result<bool, StoreError> {

@@ -24,6 +24,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::key::{KeyDigest, KeyRecord};
@@ -47,6 +48,12 @@ pub trait KeyRegistry: KeyStore {
     /// # Errors
     /// When the store cannot tell.
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError>;
+
+    /// Returns the key with this id, which records of calls and events name.
+    ///
+    /// # Errors
+    /// When the store cannot tell.
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError>;
 
     /// Whether the store holds no key at all. At startup, this means that there is nobody to lock out.
     ///

@@ -86,7 +86,7 @@ impl<K: KeyRegistry> WatchedKeys<K> {
             return Ok(false);
         }
         let before = self.keys.named(&record.principal.name).await?;
-        Ok(before.is_none_or(|before| before.id != record.id || !is_dead(&before, now)))
+        Ok(before.is_none_or(|before| before.id != record.id || before.is_good_at(now)))
     }
 
     /// Whether this record is stored, although the store did not confirm the write.
@@ -94,10 +94,6 @@ impl<K: KeyRegistry> WatchedKeys<K> {
         let stored = in_time(self.keys.named(&record.principal.name)).await;
         stored.is_ok_and(|stored| stored.is_some_and(|stored| *stored == *record))
     }
-}
-
-fn is_dead(record: &KeyRecord, now: Timestamp) -> bool {
-    record.disabled || record.expires_at.is_some_and(|at| at <= now)
 }
 
 #[async_trait]
@@ -113,6 +109,10 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         self.keys.named(name).await
     }
 
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.keys.with_id(id).await
+    }
+
     async fn is_empty(&self) -> Result<bool, StoreError> {
         self.keys.is_empty().await
     }
@@ -123,7 +123,7 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
 
     async fn put(&self, record: &KeyRecord) -> Result<Put, StoreError> {
         let now = SystemClock.now();
-        if !is_dead(record, now) {
+        if record.is_good_at(now) {
             let put = self.keys.put(record).await?;
             if put.is_written() {
                 // The key is good again before its revocation was reported.

@@ -5,9 +5,6 @@
 //! garbled, compressed, refusing or unreachable. Every token that it produces is on its [`Bill`], against which accounts
 //! can be checked.
 //!
-//! With this feature, a process that writes a journal ends as if it had been killed, at the moment that the environment
-//! variable `TOLLGATE_END_AT` names. This shows what a crash leaves behind, and has no other use.
-//!
 //! To check a charge, drain the [`Settlements`](crate::call::Settlements) of the stack first, then compare
 //! [`BudgetStore::standing`](crate::store::budget::BudgetStore::standing) with what
 //! [`ModelCard::cost`](crate::domain::catalog::ModelCard::cost) says of a line of the bill. A budget must hold the most
@@ -37,6 +34,8 @@ mod body;
 mod openai_chat;
 mod script;
 mod simulated;
+
+pub use crate::store::journal::moments::end_at;
 
 pub use self::bill::{Bill, Line};
 pub use self::script::{Fault, Script};

@@ -18,7 +18,6 @@ use tower::Service;
 use super::body::{Scripted, Step};
 use super::{Bill, Fault, Script, anthropic, openai_chat};
 use crate::body::{Body, BoxError};
-use crate::call::Call;
 use crate::domain::dialect::{Dialect, Endpoint, Operation};
 use crate::domain::rejection::{Rejection, RejectionKind};
 
@@ -92,7 +91,7 @@ impl Simulated {
         let script = Script::directive(&body).or_else(|| lock(&self.shared.scripts).pop_front()).unwrap_or_default();
         if script.unreachable {
             let refused = Rejection::new(RejectionKind::UpstreamUnreachable, "the upstream could not be reached");
-            return Call::reject(refused.nothing_sent().internal("the simulated provider refuses the connection"));
+            return Response::from(refused.nothing_sent().internal("the simulated provider refuses the connection"));
         }
         if let Some(received) = &mut *lock(&self.shared.received) {
             received.push(Received {

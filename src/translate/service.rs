@@ -60,7 +60,7 @@ where
                 Box::pin(async move {
                     let failed = |_| {
                         let why = "the inner service failed when it was asked to continue its answer";
-                        Call::reject(Rejection::new(RejectionKind::UpstreamUnreachable, why))
+                        Response::from(Rejection::new(RejectionKind::UpstreamUnreachable, why))
                     };
                     inner.oneshot(request).await.map_or_else(failed, |answer| answer.map(Body::new))
                 })
@@ -92,22 +92,22 @@ impl TranslateLayer {
             }),
             None => self.ingest.read(&mut parts, pin!(body), &call).await,
         };
-        let bytes = bytes.map_err(Call::reject)?;
+        let bytes = bytes.map_err(Response::from)?;
         // A route with a single target names the model that a layer further out has chosen.
         let routed =
             || call.route().and_then(|targets| if let [one] = targets { Some(one.model.clone()) } else { None });
         let model = self.model.clone().or_else(routed).or_else(|| call.model().cloned()).unwrap_or_default();
         if call.dialect() == self.upstream {
-            let body = self.named(&call, model, &mut parts, bytes).map_err(Call::reject)?;
+            let body = self.named(&call, model, &mut parts, bytes).map_err(Response::from)?;
             return Ok((parts, Body::from(body), None));
         }
         if !is_possible(call.dialect(), self.upstream) {
             let message = format!("{} cannot be translated to {} yet", call.dialect(), self.upstream);
-            return Err(Call::reject(Rejection::new(RejectionKind::Unsupported, message)));
+            return Err(Response::from(Rejection::new(RejectionKind::Unsupported, message)));
         }
-        check_paid(&call, &model).map_err(Call::reject)?;
+        check_paid(&call, &model).map_err(Response::from)?;
         let target = Arc::new(Target::new("service", self.upstream, model));
-        match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Call::reject)? {
+        match self.translation.outbound(&call, &target, &mut parts, &bytes).map_err(Response::from)? {
             Outbound::Answer(answer) => Err(answer),
             Outbound::Send(body, passage) => {
                 // A meter within reads the upstream's dialect.

@@ -9,6 +9,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tollgate::domain::outcome::Outcome;
+use tollgate::route::ModelTable;
 use tollgate::testing::Simulated;
 use tollgate::upstream::{Credential, HttpClient, Provider};
 use tollgate::{Body, Dialect, Gateway, GatewayLayer, IngestLayer};
@@ -78,13 +79,17 @@ impl Stack {
             let credential = credential.expect("plain letters");
             tune(Provider::with_client(dialect, url, credential, client.clone()).expect("a base URL"))
         };
+        let table = ModelTable::new()
+            .pattern("claude*", "anthropic", Dialect::Anthropic)
+            .pattern("*", "openai", Dialect::OpenAiChat)
+            // Every other model name is served by one of the upstreams.
+            .alias("nobodys", [] as [&str; 0]);
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, provider(Dialect::Anthropic))
             .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
-            // Every other model name is served by one of the upstreams.
-            .alias("nobodys", [] as [&str; 0])
-            .layer(GatewayLayer::new().ingest(ingest).on_close(observer))
-            .build();
+            .layer(GatewayLayer::new().ingest(ingest).router(table).on_close(observer))
+            .build()
+            .expect("a gateway");
         Stack {
             gateway: Server::start(gateway).await,
             provider: Simulated::new(),

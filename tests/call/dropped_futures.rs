@@ -33,11 +33,11 @@ impl Gate for Slow {
     }
 }
 
-fn gateway(observer: impl Fn(&tollgate::domain::outcome::Outcome) + Send + Sync + 'static) -> Gateway {
+fn gateway(observer: impl Fn(&std::sync::Arc<tollgate::domain::outcome::Outcome>) + Send + Sync + 'static) -> Gateway {
     let upstream =
         Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new()).expect("a URL");
     let layer = GatewayLayer::new().gate(Slow).on_close(observer);
-    Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream).layer(layer).build()
+    Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream).layer(layer).build().expect("a gateway")
 }
 
 /// A body that is pending before each of its frames.

@@ -32,7 +32,8 @@ async fn stage() -> Stage {
     let gateway = Gateway::builder()
         .upstream("anthropic", Dialect::Anthropic, upstream)
         .layer(GatewayLayer::new().on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     Stage { gateway: Server::start(gateway).await, provider: Some(provider), bill, outcomes }
 }
 

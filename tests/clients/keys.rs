@@ -401,7 +401,10 @@ fn keys_are_listed() {
         "{zoe}"
     );
 
-    execute(&path, "UPDATE tollgate_keys SET name = 'key-009: good; x' WHERE name = 'key-009'");
+    execute(
+        &path,
+        "UPDATE tollgate_keys SET policy = replace(policy, 'key-009', 'key-009: good; x') WHERE name = 'key-009'",
+    );
     let listed = run(&["keys"]).0;
     assert!(listed.lines().any(|line| line.starts_with("\"key-009: good; x\": good; every model")), "{listed}");
     execute(

@@ -108,6 +108,7 @@ pub(crate) fn gateway(layer: GatewayLayer, chunks: &'static [&'static str]) -> G
         .upstream("anthropic", Dialect::Anthropic, provider.expect("a URL"))
         .upstream("own", Dialect::OpenAiChat, own)
         .build()
+        .expect("a gateway")
 }
 
 pub(crate) fn messages(prompt: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Request;
 use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::key::{Environment, KeyRecord, VirtualKey};
@@ -13,8 +14,10 @@ use tollgate::store::At;
 use tollgate::store::budget::BudgetStore;
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::key::KeyRegistry;
-use tollgate::store::memory::MemoryStore;
-use tollgate::{AdmissionLayer, GatewayLayer, KeyAuthLayer};
+use tollgate::store::memory::{MemoryBudgets, MemoryStore};
+use tollgate::testing::Simulated;
+use tollgate::{AdmissionLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer};
+use tower::{Layer, ServiceExt};
 
 use crate::world::{MESSAGES, World, get, post};
 
@@ -121,11 +124,20 @@ async fn a_key_that_was_revoked_behind_the_cache_admits_nothing_from_that_moment
 
 #[tokio::test]
 async fn a_stack_with_both_ways_to_ask_says_so_and_lets_nothing_through() {
-    let world = World::with(|layer| layer.admission(AdmissionLayer::new(MemoryStore::new())));
-    let key = world.mint(Principal::new("ada").budget(Window::Day, usd("1"))).await;
-    let answer = world.ask(post(MESSAGES, &key, &hello())).await;
-    assert_eq!(answer.status, 500, "{answer:?}");
-    assert!(world.provider.received().is_empty());
+    let both = || {
+        let layer = GatewayLayer::new().admission(AdmissionLayer::new(MemoryStore::new()));
+        layer.budget(BudgetLayer::new(MemoryBudgets::new()))
+    };
+    let provider = Simulated::new().recording();
+    let gateway = Gateway::builder().upstream("a", Dialect::Anthropic, provider.clone()).layer(both()).build();
+    let problem = gateway.map(|_| ()).expect_err("it asks twice").to_string();
+    assert!(problem.contains("use either `admission` or these two"), "{problem}");
+    // A service of the host's has no builder that would refuse it.
+    let mut request = Request::post(MESSAGES).body(Body::from(hello().to_string())).expect("a request");
+    request.extensions_mut().insert(Principal::new("ada").budget(Window::Day, usd("1")));
+    let answer = both().layer(provider.clone()).oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 500);
+    assert!(provider.received().is_empty());
 }
 
 #[tokio::test]

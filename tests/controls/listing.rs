@@ -22,7 +22,7 @@ fn gateway(change: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> Gateway {
         .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
         .alias("fast", ["claude-haiku-5-5"])
         .alias("cheap", ["gpt-5-mini", "claude-haiku-5-5"]);
-    change(builder).build()
+    change(builder).build().expect("a gateway")
 }
 
 async fn send(gateway: &Gateway, method: &str, path: &str, principal: Option<Principal>) -> Answer {

@@ -13,6 +13,7 @@ use tollgate::domain::audit::{AuditRecord, SCHEMA};
 use tollgate::domain::budget::Window;
 use tollgate::domain::outcome::{Decision, Outcome};
 use tollgate::domain::principal::Principal;
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::domain::target::Target;
 use tollgate::route::Route;
 use tollgate::testing::Simulated;
@@ -38,7 +39,7 @@ const GOLDEN: &str = r#"{
     "client_user": "a1",
     "client_team": "search",
     "tags": ["batch", "eu"],
-    "dialect": "open_ai_chat",
+    "dialect": "openai_chat",
     "operation": "generate",
     "model": "best",
     "end": "failed",
@@ -183,10 +184,10 @@ async fn a_record_says_what_the_provider_calls_its_error_and_nothing_of_what_it_
         });
         let seen: Arc<Mutex<Vec<Outcome>>> = Arc::default();
         let outcomes = seen.clone();
-        let layer =
-            GatewayLayer::new().on_close(move |outcome| outcomes.lock().expect("no panic").push(outcome.clone()));
+        let layer = GatewayLayer::new()
+            .on_close(move |outcome| outcomes.lock().expect("no panic").push(Outcome::clone(outcome)));
         let dialect = if path == CHAT { Dialect::OpenAiChat } else { Dialect::Anthropic };
-        let gateway = Gateway::builder().layer(layer).upstream("one", dialect, upstream).build();
+        let gateway = Gateway::builder().layer(layer).upstream("one", dialect, upstream).build().expect("a gateway");
         let model = if path == CHAT { "gpt-5-mini" } else { "claude-haiku-5-5" };
         let hello = json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "Hello" }] });
         let request = Request::post(path).body(Body::from(hello.to_string())).expect("a request");
@@ -233,12 +234,55 @@ impl Gate for Says {
     }
 }
 
+/// Refuses every call, at once or after a wait.
+struct Refuses {
+    waits: bool,
+}
+
+#[async_trait]
+impl Gate for Refuses {
+    async fn admit(&self, _: &mut Parts, _: &Call) -> Result<(), Rejection> {
+        Err(Rejection::new(RejectionKind::NotPermitted, "no cats"))
+    }
+
+    fn decide(&self, _: &mut Parts, _: &Call) -> Option<Result<(), Rejection>> {
+        (!self.waits).then(|| Err(Rejection::new(RejectionKind::NotPermitted, "no cats")))
+    }
+}
+
+#[tokio::test]
+async fn a_gate_that_refuses_is_in_the_record_by_its_name() {
+    for waits in [false, true] {
+        let seen: Arc<Mutex<Vec<Outcome>>> = Arc::default();
+        let hear = seen.clone();
+        let layer =
+            GatewayLayer::new().on_close(move |outcome| hear.lock().expect("no panic").push(Outcome::clone(outcome)));
+        let gated = GateLayer::new(Refuses { waits }).layer(Simulated::new());
+        let body = json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [] }).to_string();
+        let request = || Request::post(MESSAGES).body(Body::from(body.clone())).expect("a request");
+        for answer in [
+            ask(layer.clone().gate(Refuses { waits }).layer(Simulated::new()), request()).await,
+            ask(layer.layer(gated), request()).await,
+        ] {
+            assert_eq!(answer.status, 400);
+        }
+        let seen = seen.lock().expect("no panic");
+        assert_eq!(seen.len(), 2);
+        for outcome in &*seen {
+            assert_eq!(outcome.rejection, Some(RejectionKind::NotPermitted));
+            let refused: Vec<_> = outcome.decisions.iter().filter(|one| !one.allowed).collect();
+            let name = format!("{}: no cats", std::any::type_name::<Refuses>());
+            assert!(matches!(refused[..], [one] if one.layer == "gate" && one.reason == name), "{refused:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_gate_that_lets_a_call_pass_is_in_its_record_by_its_own_words_or_by_its_name() {
     let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let hear = || {
         let seen = seen.clone();
-        move |outcome: &Outcome| {
+        move |outcome: &Arc<Outcome>| {
             let decisions = outcome.decisions.iter().map(|one| (one.layer.to_string(), one.reason.to_string()));
             seen.lock().expect("no panic").extend(decisions);
         }
@@ -254,7 +298,8 @@ async fn every_gate_that_lets_a_call_pass_is_in_its_record_by_its_own_words_or_b
         .upstream("anthropic", Dialect::Anthropic, upstream().expect("a URL"))
         .upstream("spare", Dialect::Anthropic, upstream().expect("a URL"))
         .layer(layer.on_close(hear()))
-        .build();
+        .build()
+        .expect("a gateway");
     assert_eq!(ask(gateway, request()).await.status, 200);
     let both = "anthropic/claude-haiku-5-5, spare/claude-haiku-5-5";
     let expected = [named("route", both), named("gate", quiet), named("says", "its own words"), named("gate", quiet)];

@@ -1,5 +1,6 @@
 //! The messages of budgets that refuse, and who is notified.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -96,8 +97,12 @@ async fn a_refusal_says_all_that_there_is_to_say_of_a_budget_and_nothing_that_is
 async fn whoever_hears_of_a_budget_is_told_what_its_key_is_called() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let [passed, refused] = [told.clone(), told.clone()];
+    let heard = Arc::new(AtomicUsize::new(0));
+    let [also_passed, also_refused] = [heard.clone(), heard.clone()];
     let world = World::of_budgets(|layer| {
         layer
+            .on_threshold(move |_| _ = also_passed.fetch_add(1, Ordering::Relaxed))
+            .on_exhausted(move |_| _ = also_refused.fetch_add(1, Ordering::Relaxed))
             .on_threshold(move |crossing| {
                 let told = (crossing.percent.to_string(), crossing.pot.scope.kind, crossing.key_name.clone());
                 passed.lock().expect("whole").push(told);
@@ -117,6 +122,7 @@ async fn whoever_hears_of_a_budget_is_told_what_its_key_is_called() {
     let key = world.mint(principal()).await;
     while world.ask(post(MESSAGES, &key, &body(HAIKU))).await.status == 200 {}
     let told = std::mem::take(&mut *told.lock().expect("whole"));
+    assert_eq!(heard.load(Ordering::Relaxed), told.len(), "both callbacks of each kind");
     assert!(told.iter().any(|(what, ..)| what == "refused") && told.iter().any(|(what, ..)| what != "refused"));
     let names = |kind| told.iter().filter(move |(_, of, _)| *of == kind).map(|(_, _, name)| name.as_deref());
     assert!(names(ScopeKind::Key).count() > 0 && names(ScopeKind::Key).all(|name| name == Some("ada")), "{told:?}");

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
+use tollgate::domain::clock::ManualClock;
 use tollgate::domain::ledger::Wish;
 use tollgate::domain::limit::{Limit, Measure};
 use tollgate::domain::money::Money;
@@ -369,7 +370,8 @@ async fn how_a_budget_stands_is_said_with_what_was_served_and_that_it_is_spent_w
 
 #[tokio::test]
 async fn claude_code_is_told_on_every_answer_how_its_fullest_budget_stands() {
-    let store = MemoryBudgets::new();
+    let now = ManualClock::at("2026-11-24T09:00:00Z".parse().expect("a time"));
+    let store = MemoryBudgets::new().clock(Arc::new(now));
     let world = governed(&store, |layer| layer);
     let team = Budget::new(Scope::team("search"), Window::Total, usd("1"));
     let key = world.mint(Principal::new("ada").budget_of(team.clone()).budget(Window::Month, usd("100"))).await;

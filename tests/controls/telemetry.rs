@@ -313,7 +313,8 @@ async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_as
     });
     let provider = Provider::with_client(Dialect::Anthropic, "http://dead.invalid", None, client).expect("a URL");
     let layer = GatewayLayer::new().clock(clock).server_timing();
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build();
+    let gateway =
+        Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build().expect("a gateway");
     let request = Request::post(MESSAGES).body(Body::from(hello.to_string())).expect("a request");
     let answer = ask(gateway, request).await;
     let told = answer.header("server-timing");
@@ -328,7 +329,8 @@ async fn a_client_is_told_what_of_its_wait_was_the_gateways_own_where_that_is_as
     });
     let provider = Provider::with_client(Dialect::OpenAiChat, "http://late.invalid", None, client).expect("a URL");
     let layer = GatewayLayer::new().clock(clock).server_timing();
-    let gateway = Gateway::builder().upstream("openai", Dialect::OpenAiChat, provider).layer(layer).build();
+    let gateway =
+        Gateway::builder().upstream("openai", Dialect::OpenAiChat, provider).layer(layer).build().expect("a gateway");
     let hello = json!({ "model": "gpt-5", "max_tokens": 64, "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
     let request = Request::post(MESSAGES).body(Body::from(hello.to_string())).expect("a request");
     let answer = ask(gateway, request).await;

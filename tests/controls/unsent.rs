@@ -72,7 +72,8 @@ where
         .on_close(observer)
         .rate_limit(RateLimitLayer::new(limits.clone()))
         .budget(BudgetLayer::new(budgets.clone()));
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build();
+    let gateway =
+        Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).layer(layer).build().expect("a gateway");
     let body = json!({ "model": "claude-haiku-5-5", "max_tokens": 100, "stream": true,
         "messages": [{ "role": "user", "content": "Hello" }] });
     let mut request = Request::post(MESSAGES).body(Body::from(body.to_string())).expect("a request");
@@ -202,7 +203,8 @@ async fn a_provider_that_could_not_be_reached_pays_nothing_of_what_another_serve
         .upstream("down", Dialect::Anthropic, down)
         .upstream("spare", Dialect::Anthropic, spare)
         .layer(layer.router(table))
-        .build();
+        .build()
+        .expect("a gateway");
     let body = json!({ "model": "best", "max_tokens": 100, "messages": [{ "role": "user", "content": "Hello" }] });
     let mut request = Request::post(MESSAGES).body(Body::from(body.to_string())).expect("a request");
     let principal = pots.iter().cloned().fold(Principal::new("ada"), Principal::budget_of);

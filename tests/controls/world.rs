@@ -114,7 +114,8 @@ impl World {
             .alias("fast", ["claude-haiku-5-5"])
             .models([Model::anthropic("claude-haiku-5-5"), Model::anthropic("claude-opus-5-5"), Model::openai("gpt-5")])
             .layer(change(layer))
-            .build();
+            .build()
+            .expect("a gateway");
         World { gateway, provider, clock, keys, budgets, limits, pepper, audit, trail, settlements }
     }
 

@@ -73,10 +73,10 @@ where
         .settlements(settlements.clone())
         .audit(&audit)
         .budget(budgets)
-        .on_close(move |outcome: &Outcome| watch.see(outcome));
+        .on_close(move |outcome: &Arc<Outcome>| watch.see(outcome));
     let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider);
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer);
-    (gateway.build(), audit, settlements)
+    (gateway.build().expect("a gateway"), audit, settlements)
 }
 
 pub(crate) async fn ask(gateway: &Gateway, prompt: &str) -> StatusCode {

@@ -32,7 +32,11 @@ fn gateway(metrics: &Metrics) -> Gateway {
     let metrics = metrics.clone();
     let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
     let layer = GatewayLayer::new().on_open(move |call| metrics.begin(call));
-    Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer).build()
+    Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL"))
+        .layer(layer)
+        .build()
+        .expect("a gateway")
 }
 
 async fn ask(gateway: &Gateway, prompt: &str, team: Option<&str>) -> StatusCode {

@@ -88,7 +88,7 @@ impl<B: BudgetStore + Clone> Site<B> {
             let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider.clone());
             gateway.upstream(*name, Dialect::Anthropic, upstream.expect("a URL"))
         });
-        gateway.build()
+        gateway.build().expect("a gateway")
     }
 
     pub(crate) async fn ask(&self, prompt: &str) -> Response<Body> {

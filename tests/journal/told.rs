@@ -17,13 +17,14 @@ use tollgate::domain::scope::Scope;
 use tollgate::store::StoreError;
 use tollgate::store::cached::CachedKeys;
 use tollgate::store::journal::{Events, Journal};
-use tollgate::store::key::{KeyRegistry, KeyStore};
+use tollgate::store::key::{KeyRegistry, KeyStore, Put};
 use tollgate::store::memory::{MemoryBudgets, MemoryKeys};
 use tollgate::store::watched::WatchedKeys;
 use tollgate::testing::Simulated;
 use tollgate::upstream::Provider;
 use tollgate::{AuditLayer, Body, BudgetLayer, Dialect, Gateway, GatewayLayer, KeyAuthLayer};
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use crate::events::Ear;
 use crate::site::{Dir, request_of, until};
@@ -34,7 +35,7 @@ fn gateway(journal: Journal, settlements: &Settlements, layer: GatewayLayer) -> 
     let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
     let layer = layer.settlements(settlements.clone()).audit(&audit);
     let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL"));
-    (gateway.layer(layer).build(), audit)
+    (gateway.layer(layer).build().expect("a gateway"), audit)
 }
 
 async fn status(gateway: &Gateway, request: Request<Body>) -> StatusCode {
@@ -178,6 +179,10 @@ impl KeyRegistry for Lossy {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let is_hidden = self.faults.lock().unwrap_or_else(PoisonError::into_inner).hides.contains(name);
         if is_hidden { Err(StoreError::unavailable("away")) } else { self.keys.named(name).await }
+    }
+
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.keys.with_id(id).await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {

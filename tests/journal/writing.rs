@@ -166,7 +166,7 @@ async fn seen_of(
 #[tokio::test]
 async fn so_it_is_of_a_gateway_behind_a_layer() {
     let seen = seen_of("nested", |layer, provider| {
-        layer.layer(Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build())
+        layer.layer(Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build().expect("a gateway"))
     });
     assert!(seen.await >= 1);
 }
@@ -222,8 +222,11 @@ async fn a_record_of_a_call_with_every_control_takes_little_more_than_a_kilobyte
         .rate_limit(RateLimitLayer::new(MemoryLimits::new()))
         .budget(BudgetLayer::new(MemoryBudgets::new()));
     let upstream = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
-    let gateway =
-        Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL")).layer(layer).build();
+    let gateway = Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, upstream.expect("a URL"))
+        .layer(layer)
+        .build()
+        .expect("a gateway");
     let body =
         json!({ "model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "hi" }] });
     let request = Request::post("/v1/messages").header("x-api-key", key.expose());

@@ -57,7 +57,8 @@ impl Wire {
             .upstream("anthropic", Dialect::Anthropic, provider(Dialect::Anthropic))
             .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
             .layer(GatewayLayer::new().router(Mirror).on_close(observer))
-            .build();
+            .build()
+            .expect("a gateway");
         Wire { gateway: Server::start(gateway).await, arrivals, outcomes, _upstream: upstream }
     }
 

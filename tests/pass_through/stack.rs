@@ -171,7 +171,7 @@ impl Stack {
             .upstream("anthropic", Dialect::Anthropic, provider(Dialect::Anthropic, key))
             .upstream("openai", Dialect::OpenAiChat, provider(Dialect::OpenAiChat, bearer))
             .layer(layer(GatewayLayer::new().on_close(observer)));
-        Stack { gateway: build(builder).build(), answer, seen, outcomes }
+        Stack { gateway: build(builder).build().expect("a gateway"), answer, seen, outcomes }
     }
 
     /// Makes a call to which the provider answers `answer`.

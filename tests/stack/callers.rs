@@ -92,7 +92,7 @@ async fn where_the_host_must_say_who_calls_a_stranger_is_refused_unread_with_401
     let stacks = [
         ("a layer", Stack::new(layer().require_principal().layer(mine()))),
         ("a layer without money", Stack::new(GatewayLayer::new().require_principal().layer(mine()))),
-        ("a gateway", Stack::new(gateway.layer(layer().require_principal()).build())),
+        ("a gateway", Stack::new(gateway.layer(layer().require_principal()).build().expect("a gateway"))),
     ];
     for (what, stack) in &stacks {
         for (path, said) in [

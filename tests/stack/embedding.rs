@@ -36,7 +36,7 @@ use crate::support::Outcomes;
 
 fn gateway() -> Gateway {
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, Simulated::new());
-    Gateway::builder().upstream("sim", Dialect::Anthropic, provider.expect("a URL")).build()
+    Gateway::builder().upstream("sim", Dialect::Anthropic, provider.expect("a URL")).build().expect("a gateway")
 }
 
 fn body() -> String {
@@ -329,7 +329,7 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
         })
     };
     let both = [("a", Dialect::Anthropic), ("o", Dialect::OpenAiChat)];
-    let problem = |builder: tollgate::gateway::GatewayBuilder| builder.try_build().err().map(|error| error.to_string());
+    let problem = |builder: tollgate::gateway::GatewayBuilder| builder.build().err().map(|error| error.to_string());
     assert_eq!(problem(builder(&both)), None);
     assert_eq!(problem(builder(&both).alias("fast", ["claude-haiku-5-5", "gpt-5-mini"])), None);
     let only = || builder(&both[..1]);
@@ -341,6 +341,11 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
         // One of several targets of the alias could never be used.
         (only().alias("fast", ["claude-haiku-5-5", "gpt-5-mini"]), "alias `fast` stands for `gpt-5-mini`"),
         (only().alias("none", [] as [&str; 0]), "alias `none` has no models"),
+        (only().layer(GatewayLayer::new()).layer(GatewayLayer::new()), "`layer` is set twice"),
+        (
+            only().alias("fast", ["claude-haiku-5-5"]).layer(GatewayLayer::new().router(ModelTable::new())),
+            "give it the aliases",
+        ),
     ] {
         let problem = problem(builder).expect(words);
         assert!(problem.contains(words), "{problem}");
@@ -363,7 +368,7 @@ fn a_gateway_that_cannot_be_meant_is_not_built() {
 async fn what_a_host_answers_in_the_place_of_an_upstream_that_is_not_there_goes_out_as_it_is() {
     async fn ask(map: fn(Response<Body>) -> Response<Body>) -> (u16, String, Outcome) {
         let (mut outcomes, observer) = Outcomes::new();
-        let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build();
+        let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build().expect("a gateway");
         let stack = GatewayLayer::new().on_close(observer).layer(MapResponseLayer::new(map).layer(inner));
         let request = Request::post("/v1/messages").body(Body::from(body())).expect("a request");
         let answer = stack.oneshot(request).await.expect("infallible");
@@ -397,7 +402,7 @@ async fn what_a_host_answers_in_the_place_of_an_upstream_that_is_not_there_goes_
 
 #[tokio::test]
 async fn to_head_too_though_the_body_of_what_it_answers_was_left_out() {
-    let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build();
+    let inner = Gateway::builder().upstream("lost", Dialect::Anthropic, nowhere()).build().expect("a gateway");
     // Like a framework that answers HEAD as it would GET, and leaves the body out.
     let mine = |answer: Response<Body>| {
         let (mut parts, _) = answer.into_parts();

@@ -111,7 +111,10 @@ async fn under_a_mount_axum_answers_unknown_paths_unless_the_layer_is_around_the
 #[tokio::test]
 async fn outside_of_a_mount_none_is_passed_by_on_a_path_that_only_the_gateway_within_knows() {
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.local", None, Simulated::new());
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider.expect("a provider")).build();
+    let gateway = Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, provider.expect("a provider"))
+        .build()
+        .expect("a gateway");
     let within = Router::new().nest_service("/llm", gateway);
     let audit = AuditLayer::new(TracingSink::new());
     for path in ["/llm/v1/messages", "/llm/messages"] {

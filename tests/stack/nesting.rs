@@ -54,6 +54,7 @@ fn gateway(simulated: &Simulated, layer: GatewayLayer) -> Gateway {
         .upstream("o", Dialect::OpenAiChat, provider(Dialect::OpenAiChat))
         .layer(layer)
         .build()
+        .expect("a gateway")
 }
 
 /// Asks as a principal with a budget, and returns the outcome and the answer.
@@ -148,7 +149,8 @@ async fn attempts_that_follow_each_other_or_go_side_by_side_within_another_are_a
         .upstream("lost", Dialect::Anthropic, nowhere())
         .upstream("found", Dialect::Anthropic, provider.clone())
         .layer(GatewayLayer::new().router(table))
-        .build();
+        .build()
+        .expect("a gateway");
     let request = |body: &'static str| Request::post(MESSAGES).body(Body::from(body)).expect("a request");
     let answer = layer.layer(inner).oneshot(request(r#"{"model":"best","max_tokens":64,"messages":[]}"#)).await;
     answer.expect("infallible").into_body().collect().await.expect("whole");

@@ -58,7 +58,8 @@ async fn stream(dialect: Dialect, shout: Shout, directive: &str) -> (String, End
     let gateway = Gateway::builder()
         .upstream("sim", dialect, provider)
         .layer(GatewayLayer::new().rewrite(shout).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     let (path, model) =
         if dialect == Dialect::Anthropic { ("/v1/messages", "claude-x") } else { ("/v1/chat/completions", "gpt-x") };
     let body = format!(
@@ -124,7 +125,8 @@ async fn a_stream_in_a_coding_that_nobody_reads_does_not_pass_by_its_rewriter() 
         let gateway = Gateway::builder()
             .upstream("sim", dialect, provider)
             .layer(GatewayLayer::new().rewrite(Shout { left: 9 }).on_close(observer))
-            .build();
+            .build()
+            .expect("a gateway");
         let model = if dialect == Dialect::Anthropic { "claude-x" } else { "gpt-x" };
         let body = format!(r#"{{"model":"{model}","max_tokens":9,"stream":true,"messages":[]}}"#);
         let request = Request::post(path).header("accept-encoding", "br").body(Body::from(body)).expect("a request");
@@ -150,7 +152,8 @@ async fn ending_in(last: &'static str) -> (String, End) {
     let gateway = Gateway::builder()
         .upstream("sim", Dialect::OpenAiChat, provider)
         .layer(GatewayLayer::new().rewrite(Shout { left: 9 }).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     let body = r#"{"model":"gpt-x","stream":true,"messages":[]}"#;
     let request = Request::post("/v1/chat/completions").body(Body::from(body)).expect("a request");
     let answer = gateway.oneshot(request).await.expect("infallible");

@@ -54,7 +54,7 @@ async fn responses_are_refused_where_they_would_have_to_be_translated() {
         let provider = Provider::with_client(dialect, "http://sim.invalid", None, simulated.clone()).expect("a URL");
         let table = ModelTable::new().pattern("*", "theirs", dialect);
         let layer = GatewayLayer::new().router(table);
-        let gateway = Gateway::builder().upstream("theirs", dialect, provider).layer(layer).build();
+        let gateway = Gateway::builder().upstream("theirs", dialect, provider).layer(layer).build().expect("a gateway");
         let request = Request::post(RESPONSES.0).body(Body::from(RESPONSES.1)).expect("a request");
         let answer = gateway.oneshot(request).await.expect("infallible");
         assert_refused(answer, (RESPONSES.0, RESPONSES.1, dialect, NOT_FOUND)).await;

@@ -52,7 +52,8 @@ async fn what_the_host_sends_along_no_client_says_in_its_place() {
     let value = http::HeaderValue::from_static;
     let provider = provider.expect("a URL").header(header("helicone-auth"), value("Bearer ours"));
     let provider = provider.header(header("x-project"), value("ours")).pass_header("x-*");
-    let gateway = tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let gateway =
+        tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build().expect("a gateway");
     let body = r#"{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let request = Request::post("/v1/messages")
         .header("helicone-auth", "Bearer theirs")
@@ -89,7 +90,8 @@ async fn a_credential_that_is_replaced_is_sent_and_covered_as_it_is_at_the_time(
             move || Credential::x_api_key(&format!("{CANARY}-{}", hour.fetch_add(1, Ordering::SeqCst))).ok(),
         );
     assert!(!format!("{provider:?}").contains(CANARY));
-    let gateway = tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let gateway =
+        tollgate::Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build().expect("a gateway");
     for _ in 0..2 {
         let body = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
         let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");

@@ -70,6 +70,7 @@ fn gateway(provider: &Simulated, layer: GatewayLayer) -> Gateway {
         .upstream("o", Dialect::OpenAiChat, upstream(Dialect::OpenAiChat))
         .layer(layer)
         .build()
+        .expect("a gateway")
 }
 
 #[tokio::test]
@@ -106,7 +107,8 @@ async fn a_provider_that_cannot_be_reached_sees_nothing_and_gives_way_to_the_nex
         .upstream("first", Dialect::Anthropic, upstream(&first))
         .upstream("second", Dialect::Anthropic, upstream(&second))
         .layer(GatewayLayer::new().router(table).on_close(observer))
-        .build();
+        .build()
+        .expect("a gateway");
     for (ends, seen) in [(vec![AttemptEnd::Unsent, AttemptEnd::Complete], [0, 1]), (vec![AttemptEnd::Complete], [1, 1])]
     {
         let answer = gateway.clone().oneshot(request(MESSAGES, false, 9)).await.expect("infallible");

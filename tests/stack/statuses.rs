@@ -12,7 +12,7 @@ use tollgate::testing::Simulated;
 use tollgate::{Body, Call, Gate, GatewayLayer, Rejection};
 use tower::{Layer, ServiceExt};
 
-const KINDS: [RejectionKind; 22] = [
+const KINDS: [RejectionKind; 23] = [
     BudgetHeld,
     BudgetSpent,
     BudgetUnreadable,
@@ -24,6 +24,7 @@ const KINDS: [RejectionKind; 22] = [
     ModelNotAllowed,
     ModelNotFound,
     NotFound,
+    NotPermitted,
     PriceUnknown,
     RateLimited,
     ShuttingDown,

@@ -15,6 +15,7 @@ use tollgate::store::key::{KeyRegistry, KeyStore, Put};
 use tollgate::store::memory::{MemoryKeys, MemoryStore};
 use tollgate::store::rate_limit::{self, Acquire, Permit, RateLimitStore, Used};
 use tollgate::store::{At, Session, StoreError, conformance};
+use uuid::Uuid;
 
 use crate::broken::said;
 
@@ -74,6 +75,10 @@ impl KeyStore for Keys {
 impl KeyRegistry for Keys {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         Ok(self.read(self.inner.named(name).await?))
+    }
+
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Ok(self.read(self.inner.with_id(id).await?))
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {

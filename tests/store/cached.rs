@@ -17,6 +17,7 @@ use tollgate::store::StoreError;
 use tollgate::store::cached::{CachedKeys, LIFE, LIFE_OF_NOTHING};
 use tollgate::store::key::{KeyRegistry, KeyStore, Put};
 use tollgate::store::memory::MemoryKeys;
+use uuid::Uuid;
 
 /// A store that counts its requests, answers when the test lets it, and can be told to fail.
 #[derive(Clone)]
@@ -67,6 +68,10 @@ impl KeyStore for Slow {
 impl KeyRegistry for Slow {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         self.keys.named(name).await
+    }
+
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.keys.with_id(id).await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {

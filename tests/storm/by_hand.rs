@@ -114,7 +114,8 @@ impl House {
         let cheap = Prices::new("0.000001".parse().expect("a price"), "0.000001".parse().expect("a price"));
         let catalog = catalog().with(ModelCard::new("claude-cheap", cheap).context_window(9_000).max_output(900));
         let closed = self.closed.clone();
-        let call = CallLayer::new().catalog(catalog).on_close(move |outcome| closed.lock().push(outcome.clone()));
+        let call =
+            CallLayer::new().catalog(catalog).on_close(move |outcome| closed.lock().push(Outcome::clone(outcome)));
         let outer = ServiceBuilder::new().layer(call).layer(self.audit.clone());
         BoxCloneSyncService::new(outer.service(stack))
     }
@@ -266,7 +267,9 @@ async fn money_in_front_of_a_service_that_nobody_meters_is_charged_whole() {
         (Closed::default(), Principal::new("host").budget(Window::Day, "9".parse().expect("an amount")));
     let observer = closed.clone();
     let stack = ServiceBuilder::new()
-        .layer(CallLayer::new().catalog(catalog()).on_close(move |outcome| observer.lock().push(outcome.clone())))
+        .layer(
+            CallLayer::new().catalog(catalog()).on_close(move |outcome| observer.lock().push(Outcome::clone(outcome))),
+        )
         .layer(IngestLayer::new())
         .layer(BudgetLayer::new(budgets))
         .service(mine());

@@ -252,9 +252,13 @@ async fn stores_that_fail_in_every_way_give_no_secret_away() {
         .upstream("anthropic", Dialect::Anthropic, anthropic)
         .upstream("openai", Dialect::OpenAiChat, openai)
         .layer(layer.clone())
-        .build();
-    let unreachable =
-        Gateway::builder().upstream("openai", Dialect::OpenAiChat, nowhere.expect("a URL")).layer(layer).build();
+        .build()
+        .expect("a gateway");
+    let unreachable = Gateway::builder()
+        .upstream("openai", Dialect::OpenAiChat, nowhere.expect("a URL"))
+        .layer(layer)
+        .build()
+        .expect("a gateway");
 
     weather.storm(true);
     for _ in 0..60 {
@@ -292,7 +296,11 @@ async fn a_line_of_json_holds_no_secret_and_one_line_a_call() {
     let audit = AuditLayer::new(JsonLines::append(&file).expect("a file"));
     let (anthropic, _) = providers(&Simulated::new());
     let layer = GatewayLayer::new().audit(&audit).auth(KeyAuthLayer::new(keys, pepper()));
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, anthropic).layer(layer).build();
+    let gateway = Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, anthropic)
+        .layer(layer)
+        .build()
+        .expect("a gateway");
     for key in [key.as_str(), "tg_live_nothing"] {
         let body = prompt("/v1/messages", "claude-storm", "", "sim:deltas=1");
         ask(&gateway, everywhere(key, "/v1/messages", &body)).await;

@@ -139,7 +139,8 @@ where
             .upstream("anthropic", Dialect::Anthropic, upstream.clone())
             .upstream("openai", Dialect::OpenAiChat, upstream)
             .layer(layer)
-            .build();
+            .build()
+            .expect("a gateway");
         Site { gateway, settlements, audit, records, closed, provider }
     };
     (Site::toward(Simulated::new(), keys, limits, layer, build), budgets, key)

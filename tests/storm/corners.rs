@@ -18,6 +18,7 @@ use tollgate::domain::budget::Window;
 use tollgate::domain::clock::ManualClock;
 use tollgate::domain::key::KeyRecord;
 use tollgate::domain::money::Money;
+use tollgate::domain::outcome::Outcome;
 use tollgate::domain::principal::Principal;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::audit::AuditSink;
@@ -181,12 +182,13 @@ async fn a_fallback_is_granted_for_the_dearest_and_charged_for_the_one_that_answ
         .budget(BudgetLayer::new(budgets.clone()))
         .catalog(catalog().with(dear))
         .settlements(settlements.clone())
-        .on_close(move |outcome| observer.lock().push(outcome.clone()));
+        .on_close(move |outcome| observer.lock().push(Outcome::clone(outcome)));
     let gateway = Gateway::builder()
         .upstream("anthropic", Dialect::Anthropic, provider)
         .alias("claude-any", ["claude-dear", "claude-storm"])
         .layer(layer)
-        .build();
+        .build()
+        .expect("a gateway");
     let mut one = ask(&key, "sim:deltas=3");
     one.model = "claude-any".into();
     let answer = gateway.oneshot(one.request()).await.expect("infallible");
@@ -257,7 +259,11 @@ async fn what_cannot_be_recorded_is_not_let_through_and_what_was_let_through_is_
     let (anthropic, _) = providers(&provider);
     let audit = AuditLayer::with_capacity(Down(down.clone(), records.clone()), 10);
     let layer = GatewayLayer::new().audit(&audit).auth(KeyAuthLayer::new(keys, pepper()));
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, anthropic).layer(layer).build();
+    let gateway = Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, anthropic)
+        .layer(layer)
+        .build()
+        .expect("a gateway");
     let (mut served, mut refused) = (0, 0);
     for _ in 0..50 {
         let answer = gateway.clone().oneshot(ask(&key, "sim:deltas=1").request()).await.expect("infallible");

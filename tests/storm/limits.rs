@@ -134,7 +134,11 @@ async fn of_two_hundred_calls_at_once_never_more_than_four_are_at_the_provider()
         RateLimitLayer::new(weathered),
         BudgetLayer::new(MemoryBudgets::new()),
         |layer, audit, records, closed, settlements, provider| {
-            let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, upstream).layer(layer).build();
+            let gateway = Gateway::builder()
+                .upstream("anthropic", Dialect::Anthropic, upstream)
+                .layer(layer)
+                .build()
+                .expect("a gateway");
             Site { gateway, settlements, audit, records, closed, provider }
         },
     );

@@ -198,7 +198,7 @@ async fn in_front_of_the_hosts_own_service_a_call_is_charged_by_the_model_that_w
             .budget(BudgetLayer::new(budgets.clone()))
             .catalog(catalog().with(cheap).with(dear("claude-dear").price_version("dear")))
             .router(table())
-            .on_close(move |outcome| observer.lock().push(outcome.clone()))
+            .on_close(move |outcome| observer.lock().push(Outcome::clone(outcome)))
             .layer(service);
         let body = Body::from(QUESTION.replace("NAME", name));
         let request = Request::post("/v1/messages").header("x-api-key", &key).body(body).expect("a request");
@@ -222,7 +222,7 @@ async fn by_hand(stack: Stack, model: &str, budget: Budget) -> (u16, Outcome) {
     let closed = Closed::default();
     let observer = closed.clone();
     let catalog = catalog().with(dear("gpt-dear"));
-    let call = CallLayer::new().catalog(catalog).on_close(move |outcome| observer.lock().push(outcome.clone()));
+    let call = CallLayer::new().catalog(catalog).on_close(move |outcome| observer.lock().push(Outcome::clone(outcome)));
     let body = Body::from(QUESTION.replace("NAME", model));
     let mut request = Request::post("/v1/messages").body(body).expect("a request");
     request.extensions_mut().insert(Arc::new(Principal::new("ada").budget_of(budget)));

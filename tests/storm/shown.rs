@@ -152,7 +152,7 @@ async fn no_debug_of_anything_public_shows_a_secret() {
         &money,
         &layer,
         &builder(),
-        &builder().build(),
+        &builder().build().expect("a gateway"),
         &upstreams,
         &real,
         &anthropic,
@@ -283,8 +283,8 @@ const BARE: &str = "\
     ContentService Conventions Corrected Cost CostInUsage CostWriter Crossing Dialect Drain Effort Efforts End Environment Estimator \
     Event EventTooLarge Fault GateFuture GateLayer HttpBody HttpFuture Index Keep KeyError \
     Kind Lack LeftOut Length Limits Line LineHash LongContext ManualClock Measure Memory MemoryStore Met MeterFuture \
-    MeterLayer Metrics Mode Model ModelCard ModelName MoneyError Multiplied Names NotAHead NotAKeep NotAPattern NotAWindow \
-    Observation Operation OverBudget Patterns Plan Prefix Price Prices Proof Quality Reading Received RejectionKind Report \
+    MeterLayer Metrics Mode Model ModelCard ModelName MoneyError Multiplied Names NotAHead NotAKeep NotAPattern NotAWindow NotSent \
+    Observation Operation OverBudget Patterns Plan Prefix Price Prices Proof Put Quality Reading Received RejectionKind Report \
     RewriteFuture Room RouteLayer Sampling ScanError ScanErrorKind Scanner ScopeKind Script Seal Sealer Seals Seen Served \
     ServerTool Side Simulated Splice SpliceError SqliteErrorKind StoreError StreamMeter \
     ThinkingModes TracingSink Unbounded Unfinished Upstreams Usage Used Verdict What Window Zone";

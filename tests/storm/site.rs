@@ -107,7 +107,7 @@ impl Site {
             .auth(KeyAuthLayer::new(keys, pepper()))
             .catalog(catalog())
             .settlements(settlements.clone())
-            .on_close(move |outcome| observer.lock().push(outcome.clone()));
+            .on_close(move |outcome| observer.lock().push(Outcome::clone(outcome)));
         build(layer, audit, records, closed, settlements, provider)
     }
 
@@ -157,10 +157,10 @@ where
             openai,
         );
         let gateway = others(builder)
-            .alias("fast", ["claude-storm"])
             .models([Model::anthropic("claude-storm"), Model::openai("gpt-storm")])
             .layer(more(layer))
-            .build();
+            .build()
+            .expect("a gateway");
         Site { gateway, settlements, audit, records, closed, provider }
     }
 }

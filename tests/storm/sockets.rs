@@ -87,7 +87,8 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
                     .upstream("anthropic", Dialect::Anthropic, anthropic)
                     .upstream("openai", Dialect::OpenAiChat, openai)
                     .layer(layer)
-                    .build();
+                    .build()
+                    .expect("a gateway");
                 Site { gateway, settlements, audit, records, closed, provider }
             },
         );

@@ -11,6 +11,7 @@ use tollgate::auth::KeyAuthLayer;
 use tollgate::budget::{BudgetLayer, OverBudget};
 use tollgate::call::Settlements;
 use tollgate::domain::money::Money;
+use tollgate::domain::outcome::Outcome;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::At;
 use tollgate::store::budget::BudgetStore;
@@ -56,12 +57,13 @@ async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_writ
             .budget(BudgetLayer::new(sqlite.budgets()).over_budget(over))
             .catalog(catalog())
             .settlements(settlements.clone())
-            .on_close(move |outcome| observer.lock().push(outcome.clone()));
+            .on_close(move |outcome| observer.lock().push(Outcome::clone(outcome)));
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, anthropic)
             .upstream("openai", Dialect::OpenAiChat, openai)
             .layer(layer)
-            .build();
+            .build()
+            .expect("a gateway");
 
         // A reader looks at the pots all the time.
         let over = Arc::new(AtomicBool::new(false));
@@ -97,9 +99,8 @@ async fn spent_and_held_never_exceed_the_limit_in_one_file_and_no_secret_is_writ
         }
         for standing in sqlite.budgets().standing(&crowd.pots, At::Store).await.expect("readable") {
             let pot = &standing.budget.pot;
-            let pays = |o: &&tollgate::domain::outcome::Outcome| {
-                o.principal.as_ref().is_some_and(|p| p.budgets.iter().any(|budget| budget.pot == *pot))
-            };
+            let pays =
+                |o: &&Outcome| o.principal.as_ref().is_some_and(|p| p.budgets.iter().any(|budget| budget.pot == *pot));
             let charged =
                 outcomes.iter().filter(pays).filter_map(|o| o.charged).fold(Money::ZERO, Money::saturating_add);
             assert_eq!((standing.spent, standing.held), (charged, Money::ZERO), "{pot:?}");

@@ -3,12 +3,13 @@
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tollgate::Body;
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::limit::Measure;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
-use tollgate::store::memory::MemoryKeys;
+use tollgate::route::ModelTable;
+use tollgate::store::memory::{MemoryBudgets, MemoryKeys, MemoryLimits};
+use tollgate::{Body, BudgetLayer, Dialect, RateLimitLayer};
 use tower::ServiceExt;
 
 use crate::site::{Site, mint};
@@ -31,7 +32,12 @@ fn narrow() -> (Site, String) {
     let keys = MemoryKeys::new();
     let principal = Principal::new("narrow").models(["claude-storm", "fast"]).alias("mine", "claude-storm");
     let (_, key) = mint(&keys, principal);
-    (Site::plain(&keys), key)
+    let table = ModelTable::new()
+        .pattern("claude*", "anthropic", Dialect::Anthropic)
+        .pattern("*", "openai", Dialect::OpenAiChat)
+        .alias("fast", ["claude-storm"]);
+    let (limits, budgets) = (RateLimitLayer::new(MemoryLimits::new()), BudgetLayer::new(MemoryBudgets::new()));
+    (Site::with(keys, limits, budgets, |layer| layer.router(table)), key)
 }
 
 #[tokio::test]

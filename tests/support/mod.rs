@@ -112,7 +112,7 @@ pub(crate) struct Outcomes {
 
 impl Outcomes {
     /// Returns the collector and the observer that fills it.
-    pub(crate) fn new() -> (Self, impl Fn(&Outcome) + Clone + Send + Sync + 'static) {
+    pub(crate) fn new() -> (Self, impl Fn(&Arc<Outcome>) + Clone + Send + Sync + 'static) {
         // The area `controls` has its own subscriber.
         if env!("CARGO_CRATE_NAME") != "controls" {
             log::search();
@@ -120,9 +120,9 @@ impl Outcomes {
         let (sender, receiver) = mpsc::unbounded_channel();
         let seen = Arc::new(Mutex::new(0));
         let count = seen.clone();
-        let observer = move |outcome: &Outcome| {
+        let observer = move |outcome: &Arc<Outcome>| {
             *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            let _ = sender.send(outcome.clone());
+            let _ = sender.send(Outcome::clone(outcome));
         };
         (Outcomes { receiver, seen }, observer)
     }

@@ -42,8 +42,9 @@ async fn what_is_told_as_lost_is_what_the_attempt_lost_that_answered() {
         let gateway = Gateway::builder()
             .upstream("lost", lost, nowhere(lost))
             .upstream("found", found, provider(found))
-            .layer(layer.on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
-            .build();
+            .layer(layer.on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome))))
+            .build()
+            .expect("a gateway");
         let body = json!({"model": "best", "seed": 7, "messages": [{"role": "user", "content": "hi"}]});
         let request = Request::post(CHAT).body(Body::from(body.to_string())).expect("a request");
         let answer = gateway.oneshot(request).await.unwrap_or_else(|never| match never {});

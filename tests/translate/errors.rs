@@ -48,7 +48,7 @@ async fn through(
     });
     let credential = Credential::bearer(KEY).expect("a header");
     let provider = Provider::with_client(upstream, "http://sim.invalid", credential, mine).expect("a URL");
-    let gateway = Gateway::builder().upstream("other", upstream, provider).build();
+    let gateway = Gateway::builder().upstream("other", upstream, provider).build().expect("a gateway");
     let path = if client == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
     let model = if upstream == Dialect::Anthropic { "claude-haiku-5-5" } else { "gpt-5-mini" };
     let body =

@@ -46,8 +46,12 @@ impl Site {
             .upstream("anthropic", Dialect::Anthropic, upstream(Dialect::Anthropic))
             .upstream("openai", Dialect::OpenAiChat, upstream(Dialect::OpenAiChat))
             .translation(translation)
-            .layer(GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
-            .build();
+            .layer(
+                GatewayLayer::new()
+                    .on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome))),
+            )
+            .build()
+            .expect("a gateway");
         Site { gateway, provider, outcomes }
     }
 
@@ -153,7 +157,7 @@ async fn nobody_is_billed_by_the_guess_that_a_stream_begins_with() {
     // The meter is outside of the translation and reads its answers.
     let provider = Provider::with_client(Dialect::OpenAiChat, "http://sim.invalid", None, Simulated::new());
     let service = GatewayLayer::new()
-        .on_close(move |outcome| outcomes.lock().expect("no panic").push(outcome.clone()))
+        .on_close(move |outcome| outcomes.lock().expect("no panic").push(Outcome::clone(outcome)))
         .layer(TranslateLayer::new(Dialect::OpenAiChat).layer(provider.expect("a URL")));
     let request = Request::post(MESSAGES).body(Body::from(gpt("sim:deltas=9,stall=4", true).to_string()));
     let answer = service.oneshot(request.expect("a request")).await.unwrap_or_else(|never| match never {});
@@ -185,7 +189,11 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
     // Other servers that speak Messages may require their thinking back.
     let local = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, site.provider.clone());
     let any = GatewayLayer::new().router(ModelTable::new().pattern("*", "local", Dialect::Anthropic));
-    let local = Gateway::builder().layer(any).upstream("local", Dialect::Anthropic, local.expect("a URL")).build();
+    let local = Gateway::builder()
+        .layer(any)
+        .upstream("local", Dialect::Anthropic, local.expect("a URL"))
+        .build()
+        .expect("a gateway");
     for model in ["qwen3-coder", "deepseek-chat"] {
         let mut asked = body.clone();
         asked["model"] = json!(model);
@@ -364,7 +372,7 @@ async fn the_layer_works_behind_one_that_edits_the_body() {
         let mine = Provider::with_client(upstream, "http://sim.invalid", None, mine).expect("a URL");
         let service = GatewayLayer::new()
             .gate(Capping)
-            .on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone()))
+            .on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome)))
             .layer(TranslateLayer::new(upstream).layer(mine));
         let request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
         let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
@@ -598,7 +606,8 @@ async fn a_host_says_what_a_model_takes_of_which_it_knows_no_price() {
         let gateway = Gateway::builder()
             .upstream("local", Dialect::OpenAiChat, upstream.expect("a URL"))
             .layer(GatewayLayer::new().catalog(catalog))
-            .build();
+            .build()
+            .expect("a gateway");
         let list = [json!({"role": "user", "content": "hi"}), json!({"role": "system", "content": "be brief"})];
         let body = json!({"model": "qwen3-coder", "max_tokens": 64, "messages": list}).to_string();
         let request = Request::post(MESSAGES).body(Body::from(body)).expect("a request");

@@ -129,7 +129,7 @@ async fn an_error_that_comes_with_the_beginning_is_the_end_though_the_upstream_s
         let outcomes = Arc::new(Mutex::new(Vec::new()));
         let seen = outcomes.clone();
         let service = GatewayLayer::new()
-            .on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone()))
+            .on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome)))
             .layer(TranslateLayer::new(other(client)).layer(mine));
         let answer = service.oneshot(asked(client, true)).await.unwrap_or_else(|never| match never {});
         let all = tokio::time::timeout(Duration::from_secs(3_600), answer.into_body().collect()).await;
@@ -202,8 +202,11 @@ async fn through(client: Dialect, answer: Response<&'static str>) -> (Parts, Val
     let seen = outcomes.clone();
     let gateway = Gateway::builder()
         .upstream("other", other(client), provider)
-        .layer(GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
-        .build();
+        .layer(
+            GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome))),
+        )
+        .build()
+        .expect("a gateway");
     let answer = gateway.oneshot(asked(client, false)).await.unwrap_or_else(|never| match never {});
     let (head, body) = answer.into_parts();
     let body = body.collect().await.expect("whole").to_bytes();

@@ -191,8 +191,12 @@ async fn a_turn_that_pauses_is_gone_on_with_as_another_attempt() {
         let gateway = Gateway::builder()
             .upstream("anthropic", Dialect::Anthropic, provider)
             .translation(Translation::new().server_tools(true))
-            .layer(GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
-            .build();
+            .layer(
+                GatewayLayer::new()
+                    .on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome))),
+            )
+            .build()
+            .expect("a gateway");
         let (status, bytes) =
             told(gateway.oneshot(question(stream)).await.unwrap_or_else(|never| match never {})).await;
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&bytes));
@@ -271,7 +275,8 @@ async fn a_search_is_refused_unless_the_host_allows_it_and_on_a_key_with_a_budge
         .upstream("anthropic", Dialect::Anthropic, provider)
         .translation(Translation::new().server_tools(true))
         .layer(GatewayLayer::new().budget(BudgetLayer::new(MemoryBudgets::new())))
-        .build();
+        .build()
+        .expect("a gateway");
     let mut request = question(false);
     request
         .extensions_mut()
@@ -296,8 +301,11 @@ async fn a_client_that_hangs_up_while_the_upstream_is_asked_to_go_on_ends_the_ca
     let gateway = Gateway::builder()
         .upstream("anthropic", Dialect::Anthropic, provider)
         .translation(Translation::new().server_tools(true))
-        .layer(GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(outcome.clone())))
-        .build();
+        .layer(
+            GatewayLayer::new().on_close(move |outcome| seen.lock().expect("no panic").push(Outcome::clone(outcome))),
+        )
+        .build()
+        .expect("a gateway");
     let mut body = gateway.oneshot(question(true)).await.unwrap_or_else(|never| match never {}).into_body();
     while count.load(Ordering::Relaxed) < 2 {
         let frame = tokio::time::timeout(std::time::Duration::from_millis(50), body.frame()).await;

@@ -119,7 +119,7 @@ async fn ask(url: &str, client: HttpClient) -> Response<Body> {
 async fn ask_for(url: &str, client: HttpClient, body: &str) -> Response<Body> {
     let credential = Credential::x_api_key("sk-canary-ours").expect("a header");
     let provider = Provider::with_client(Dialect::Anthropic, url, credential, client).expect("a URL");
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build().expect("a gateway");
     let request = Request::post("/v1/messages").body(Body::from(body.to_owned())).expect("a request");
     gateway.oneshot(request).await.expect("infallible")
 }
@@ -211,7 +211,7 @@ where
         + 'static,
 {
     let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, client).expect("a URL");
-    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build();
+    let gateway = Gateway::builder().upstream("anthropic", Dialect::Anthropic, provider).build().expect("a gateway");
     let body = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
     let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");
     gateway.oneshot(request).await.expect("infallible")

@@ -65,8 +65,11 @@ async fn asked(words: Vec<u8>) -> (AttemptEnd, u16) {
         .upstream("openai", Dialect::OpenAiChat, first.expect("a URL"))
         .upstream("anthropic", Dialect::Anthropic, second.expect("a URL"))
         .alias("best", ["gpt-5-mini", "claude-haiku-5-5"])
-        .layer(GatewayLayer::new().on_close(move |outcome: &Outcome| told.send(outcome.clone()).expect("listened to")))
-        .build();
+        .layer(GatewayLayer::new().on_close(move |outcome: &std::sync::Arc<Outcome>| {
+            told.send(Outcome::clone(outcome)).expect("listened to");
+        }))
+        .build()
+        .expect("a gateway");
     let body = r#"{"model":"best","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let request = Request::post("/v1/messages").body(Body::from(body)).expect("a request");
     let answer = gateway.oneshot(request).await.expect("infallible");

@@ -118,6 +118,7 @@ fn kind(kind: RejectionKind) -> (StatusCode, &'static str) {
     match kind {
         // 403 makes Claude Code print "Failed to authenticate", and 404 hides the message.
         RejectionKind::InvalidRequest
+        | RejectionKind::NotPermitted
         | RejectionKind::ModelNotAllowed
         | RejectionKind::PriceUnknown
         | RejectionKind::Unsupported => (StatusCode::BAD_REQUEST, "invalid_request_error"),

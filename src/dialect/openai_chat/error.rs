@@ -133,7 +133,7 @@ fn known(word: &str) -> Option<FaultKind> {
 
 fn kind(kind: RejectionKind) -> (StatusCode, &'static str, Option<&'static str>) {
     match kind {
-        RejectionKind::InvalidRequest | RejectionKind::PriceUnknown => {
+        RejectionKind::InvalidRequest | RejectionKind::NotPermitted | RejectionKind::PriceUnknown => {
             (StatusCode::BAD_REQUEST, "invalid_request_error", None)
         }
         RejectionKind::Unsupported => (StatusCode::BAD_REQUEST, "invalid_request_error", Some("unsupported_parameter")),

@@ -18,7 +18,8 @@ pub struct ModelCard {
     pub name: Arc<str>,
     /// The most input tokens of one request; [`u64::MAX`] if unknown.
     pub context_window: u64,
-    /// The most output tokens of one answer; [`u64::MAX`] if unknown.
+    /// The most output tokens of one answer, also if the request names no limit; [`u64::MAX`] if unknown. For a server
+    /// that then goes on to the end of the context window (vLLM, llama.cpp), it is the context window.
     pub max_output: u64,
     /// The prices of its tokens.
     pub prices: Prices,
@@ -72,7 +73,7 @@ impl ModelCard {
         self
     }
 
-    /// Sets the most output tokens of one answer.
+    /// Sets the most output tokens of one answer: see the [field](Self::max_output).
     #[must_use]
     pub fn max_output(mut self, tokens: u64) -> Self {
         self.max_output = tokens;

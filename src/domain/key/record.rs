@@ -86,12 +86,24 @@ impl KeyRecord {
         KeyRecord { principal: Arc::new(principal.with_key(self.id)), ..self.next() }
     }
 
+    /// The same key with another end, or with none: the record to put in its place.
+    #[must_use]
+    pub fn renewed(&self, expires_at: Option<Timestamp>) -> Self {
+        KeyRecord { expires_at, ..self.next() }
+    }
+
+    /// Whether the key opens anything at this time: it is neither disabled nor expired.
+    #[must_use]
+    pub fn is_good_at(&self, now: Timestamp) -> bool {
+        !self.disabled && self.expires_at.is_none_or(|at| now < at)
+    }
+
     /// The same with the next version, which a store requires of a replacement.
     fn next(&self) -> Self {
         KeyRecord { version: self.version.saturating_add(1), ..self.clone() }
     }
 
-    /// Refuses the key from `at` on.
+    /// Refuses the key from `at` on. For a record that is stored already, use [`renewed`](Self::renewed).
     #[must_use]
     pub fn expires_at(mut self, at: Timestamp) -> Self {
         self.expires_at = Some(at);

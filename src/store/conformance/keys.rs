@@ -17,7 +17,7 @@ use crate::store::key::{KeyRegistry, Put};
 pub(super) async fn all<S: KeyRegistry>(make: &impl AsyncFn() -> S) -> Vec<&'static str> {
     run!(make,
         a_store_is_empty_until_a_key_is_written_and_never_after
-        a_key_is_found_by_its_digest_and_by_its_name
+        a_key_is_found_by_its_digest_its_name_and_its_id
         what_was_never_written_is_not_found
         everything_survives_the_round_trip
         what_is_written_can_be_read
@@ -53,7 +53,7 @@ async fn a_store_is_empty_until_a_key_is_written_and_never_after<S: KeyRegistry>
     rule.holds("there is a key, which is disabled", !rule.answer(store.is_empty().await));
 }
 
-async fn a_key_is_found_by_its_digest_and_by_its_name<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
+async fn a_key_is_found_by_its_digest_its_name_and_its_id<S: KeyRegistry>(make: &impl AsyncFn() -> S, rule: Rule) {
     let store = make().await;
     let (ada, bob) = (record(rule, Principal::new("ada")), record(rule, Principal::new("bob")));
     for written in [&ada, &bob] {
@@ -62,6 +62,7 @@ async fn a_key_is_found_by_its_digest_and_by_its_name<S: KeyRegistry>(make: &imp
     for written in [&ada, &bob] {
         rule.same("by digest", &found(&store, rule, &written.digest).await.as_ref(), &Some(written));
         rule.same("by name", &named(&store, rule, &written.principal.name).await.as_ref(), &Some(written));
+        rule.same("by id", &rule.answer(store.with_id(written.id).await).as_deref(), &Some(written));
     }
 }
 
@@ -71,6 +72,7 @@ async fn what_was_never_written_is_not_found<S: KeyRegistry>(make: &impl AsyncFn
     written(&store, rule, &ada).await;
     rule.same("another digest", &found(&store, rule, &bob.digest).await, &None);
     rule.same("another name", &named(&store, rule, "bob").await, &None);
+    rule.same("another id", &rule.answer(store.with_id(bob.id).await), &None);
     let mut bytes = *ada.digest.as_bytes();
     bytes[31] ^= 1;
     rule.same("one bit beside", &found(&store, rule, &KeyDigest::from_bytes(bytes)).await, &None);

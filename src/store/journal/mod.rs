@@ -68,7 +68,7 @@ mod frame;
 mod late;
 mod line;
 mod mend;
-mod moments;
+pub(crate) mod moments;
 mod ongoing;
 mod open;
 mod outbox;

@@ -50,6 +50,10 @@ impl KeyRegistry for MemoryKeys {
         Ok(lock(&self.state).by_name.get(name).cloned())
     }
 
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Ok(lock(&self.state).by_id.get(&id).cloned())
+    }
+
     async fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(lock(&self.state).by_id.is_empty())
     }

@@ -18,6 +18,8 @@ const BY_DIGEST: &str = "SELECT id, digest, last4, version, created_at, expires_
      FROM tollgate_keys WHERE digest = ?1";
 const BY_NAME: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE name = ?1";
+const BY_ID: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
+     FROM tollgate_keys WHERE id = ?1";
 /// By the unique index of names, whose order is that of their bytes.
 const ALL: &str = "SELECT id, digest, last4, version, created_at, expires_at, disabled, policy \
      FROM tollgate_keys WHERE name >= ?1 ORDER BY name LIMIT ?2";
@@ -70,6 +72,10 @@ impl KeyStore for SqliteKeys {
 impl KeyRegistry for SqliteKeys {
     async fn named(&self, name: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         self.one(sqlx::query(BY_NAME).bind(name.to_owned())).await
+    }
+
+    async fn with_id(&self, id: Uuid) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.one(sqlx::query(BY_ID).bind(id.as_bytes().to_vec())).await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
