@@ -27,7 +27,7 @@ mod openai_chat;
 pub mod prefix;
 pub mod translate;
 
-pub(crate) use self::anthropic::unsigned_thinking;
+pub(crate) use self::anthropic::{foreign_tool_ids, unsigned_thinking};
 pub(crate) use self::limits::{LimitState, limit_headers};
 pub(crate) use self::line::Line;
 pub(crate) use self::members::error_name;

@@ -13,7 +13,7 @@ use super::stage::{Answer, Stage};
 use super::wire::in_memory;
 use crate::body::{Body, BoxError, forget_reason};
 use crate::call::Call;
-use crate::dialect::unsigned_thinking;
+use crate::dialect::{foreign_tool_ids, unsigned_thinking};
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::domain::target::Target;
@@ -257,27 +257,31 @@ impl Attempts {
         Ok(Some(Begun { answering, passage, is_last }))
     }
 
-    /// Removes thinking blocks that another provider produced in this conversation: because of them, Claude's API would
-    /// reject the whole request.
+    /// Removes thinking blocks that another provider produced in this conversation, and puts its ids of tool calls into
+    /// Claude's form: because of either, Claude's API would reject the whole request.
     fn readable(&self, target: &Target, body: Bytes) -> Result<Bytes, Rejection> {
         // Other servers that speak Messages do not sign thinking, and some need their own back.
         if target.dialect != Dialect::Anthropic || !target.model.contains("claude") {
             return Ok(body);
         }
-        let unsigned = unsigned_thinking(&body);
-        if unsigned.is_empty() {
-            return Ok(body);
-        }
+        let (unsigned, foreign) = (unsigned_thinking(&body), foreign_tool_ids(&body));
+        let warning = match (unsigned.is_empty(), foreign.is_empty()) {
+            (true, true) => return Ok(body),
+            (false, true) => "dropped=thinking",
+            (true, false) => "adapted=tool_use_id",
+            (false, false) => "dropped=thinking; adapted=tool_use_id",
+        };
         if !self.translation.is_silent() {
-            self.call.warn(Some("dropped=thinking"));
+            self.call.warn(Some(warning));
         }
+        let mut edits: Vec<_> = unsigned.into_iter().map(|span| (span, String::new())).chain(foreign).collect();
+        // Out of order, each edit would move all that come after it.
+        edits.sort_unstable_by_key(|(span, _)| span.start);
         let mut splice = Splice::new();
-        for span in unsigned {
-            splice.replace(span, "");
-        }
+        edits.into_iter().for_each(|(span, with)| _ = splice.replace(span, with));
         splice
             .apply(&body)
-            .map_err(|error| Rejection::misconfigured(format!("thinking blocks could not be removed: {error}")))
+            .map_err(|error| Rejection::misconfigured(format!("the history could not be adapted to Claude: {error}")))
     }
 }
 

@@ -214,6 +214,54 @@ async fn thinking_that_another_provider_has_answered_with_does_not_go_to_anthrop
 }
 
 #[tokio::test]
+async fn row_22_ids_of_calls_that_claude_refuses_go_there_in_its_own_form() {
+    let site = Site::new(Translation::new());
+    let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {"tool": id}});
+    let result = |id: &str| json!({"type": "tool_result", "tool_use_id": id, "content": id});
+    // A conversation of a Messages client that a Chat Completions server has answered so far, and Claude continues.
+    let turns = |first: &str, second: &str| {
+        json!({"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [call(first)]}, {"role": "user", "content": [result(first)]},
+            {"role": "assistant", "content": [call(second)]}, {"role": "user", "content": [result(second)]}]})
+    };
+    let mut body = turns("functions.Bash:0", "call_0");
+    for path in [MESSAGES, "/v1/messages/count_tokens"] {
+        let (status, headers, _) = site.ask(path, body.clone()).await;
+        assert_eq!((status, headers["x-tollgate-warnings"].as_bytes()), (StatusCode::OK, &b"adapted=tool_use_id"[..]));
+        let sent = String::from_utf8(site.provider.received().pop().expect("a request").body.to_vec()).expect("text");
+        let json: Value = serde_json::from_str(&sent).expect("JSON");
+        let id = json["messages"][1]["content"][0]["id"].as_str().expect("an id").to_owned();
+        assert!(
+            id.starts_with("toolu_") && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+            "{id}"
+        );
+        let back = |name: &str| (format!(r#""{name}":"{id}""#), format!(r#""{name}":"functions.Bash:0""#));
+        let [(call, its), (result, of)] = ["id", "tool_use_id"].map(back);
+        assert_eq!(sent.replace(&call, &its).replace(&result, &of), body.to_string(), "and nothing else is changed");
+    }
+    assert_eq!(site.outcome().warnings.as_deref(), Some("adapted=tool_use_id"));
+    // With what else Claude refuses.
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "tgsig_v1."});
+    body["messages"][1]["content"].as_array_mut().expect("blocks").insert(0, thought);
+    let (_, headers, _) = site.ask(MESSAGES, body).await;
+    assert_eq!(headers["x-tollgate-warnings"], "dropped=thinking; adapted=tool_use_id");
+    let sent: Value =
+        serde_json::from_slice(&site.provider.received().pop().expect("a request").body).expect("JSON goes upstream");
+    assert_eq!(sent["messages"][1]["content"][0]["id"], sent["messages"][2]["content"][0]["tool_use_id"]);
+    // An id that comes again.
+    site.ask(MESSAGES, turns("call_0", "call_0")).await;
+    let mut expected = turns("call_0", "call_0");
+    expected["messages"][3]["content"][0]["id"] = json!("call_0_2");
+    expected["messages"][4]["content"][0]["tool_use_id"] = json!("call_0_2");
+    assert_eq!(site.provider.received().pop().expect("a request").body, expected.to_string());
+    // Ids that are fine stay.
+    let body = turns("call_0", "toolu_1");
+    let (_, headers, _) = site.ask(MESSAGES, body.clone()).await;
+    assert_eq!(headers.get("x-tollgate-warnings"), None);
+    assert_eq!(site.provider.received().pop().expect("a request").body, body.to_string());
+}
+
+#[tokio::test]
 async fn row_88_an_error_before_the_first_byte_is_an_http_error() {
     let site = Site::new(Translation::new());
     for (path, body, seen) in

@@ -32,8 +32,11 @@ pub(crate) fn hex(hash: &[u8], digits: usize) -> String {
 
 /// A name of at most `most` characters that both APIs accept.
 fn is_plain(text: &str, most: usize) -> bool {
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    !text.is_empty() && text.len() <= most && text.bytes().all(letter)
+    !text.is_empty() && text.len() <= most && text.bytes().all(is_letter)
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
 /// The id of a tool call in a form that Anthropic accepts.
@@ -42,6 +45,16 @@ pub(crate) fn anthropic_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
         true => Cow::Borrowed(id.as_str()),
         false => Cow::Owned(format!("toolu_{}", base62(&Sha256::digest(&*id.decoded()), 24))),
     }
+}
+
+/// Whether Claude accepts an id as it is. The bound on the length is only ours, for the ids that we send by choice.
+pub(crate) fn is_claude_tool_id(id: &[u8]) -> bool {
+    !id.is_empty() && id.iter().copied().all(is_letter)
+}
+
+/// The id of a tool call in a form that Claude accepts, whatever its length.
+pub(crate) fn claude_tool_id<'a>(id: &'a Escaped<'_>) -> Cow<'a, str> {
+    if is_claude_tool_id(id.as_str().as_bytes()) { Cow::Borrowed(id.as_str()) } else { anthropic_tool_id(id) }
 }
 
 /// The id in a form that OpenAI accepts, escaped: any characters, but at most 40.
