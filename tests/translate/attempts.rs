@@ -75,3 +75,46 @@ async fn a_translated_request_is_kept_by_whoever_answers_it_and_nobody_else() {
     let answer = TranslateLayer::new(Dialect::Anthropic).layer(mine).oneshot(request).await.expect("infallible");
     assert_eq!(answer.status(), 200);
 }
+
+#[tokio::test]
+async fn what_one_dialect_cannot_express_goes_to_the_target_that_can() {
+    let provider = Simulated::new().recording();
+    let upstream = |dialect| Provider::with_client(dialect, "http://sim.invalid", None, provider.clone());
+    let table = ModelTable::new()
+        .pattern("claude-opus-5-5", "anthropic", Dialect::Anthropic)
+        .pattern("gpt-5", "openai", Dialect::OpenAiChat)
+        .alias("best", ["claude-opus-5-5", "gpt-5"]);
+    let gateway = Gateway::builder()
+        .upstream("anthropic", Dialect::Anthropic, upstream(Dialect::Anthropic).expect("a URL"))
+        .upstream("openai", Dialect::OpenAiChat, upstream(Dialect::OpenAiChat).expect("a URL"))
+        .layer(GatewayLayer::new().router(table))
+        .build()
+        .expect("a gateway");
+    let user = json!([{"role": "user", "content": "hi"}]);
+    let part = |part| json!({"messages": [{"role": "user", "content": [part]}]});
+    let tree = json!({"type": "object", "$defs": {"T": {"properties": {"t": {"$ref": "#/$defs/T"}}}}, "properties": {"t": {"$ref": "#/$defs/T"}}});
+    let prefill = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]);
+    let mut answered = 0;
+    for (mut body, status) in [
+        (
+            json!({"messages": user, "response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": tree}}}),
+            200,
+        ),
+        (json!({"messages": prefill}), 200),
+        (json!({"messages": user, "tools": [{"type": "file_search"}]}), 200),
+        (part(json!({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AA"}})), 200),
+        (part(json!({"type": "file", "file": {"file_data": "data:application/zip;base64,AAAA"}})), 200),
+        (part(json!({"type": "smell"})), 200),
+        // What is malformed is so for everyone.
+        (part(json!({"type": "image_url"})), 400),
+    ] {
+        body["model"] = json!("best");
+        let request = Request::post(CHAT).body(Body::from(body.to_string())).expect("a request");
+        let answer = gateway.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.status(), status, "{body}");
+        let sent = provider.received();
+        assert!(sent.iter().all(|sent| sent.uri.path() == CHAT), "{body}");
+        answered += usize::from(status == 200);
+        assert_eq!(sent.len(), answered, "{body}");
+    }
+}

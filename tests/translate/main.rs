@@ -18,6 +18,7 @@ mod read;
 mod requests;
 mod round_trips;
 mod rows;
+mod schemas;
 mod servers;
 #[path = "../support/skip.rs"]
 mod skip;

@@ -304,7 +304,7 @@ fn row_56_the_bytes_of_a_schema_are_kept() {
 #[test]
 fn row_57_a_tool_that_nobody_knows_is_refused() {
     let body = json!({"model": "m", "messages": [user("q")], "tools": [{"type": "file_search"}]});
-    assert_eq!(refused(body, Dialect::OpenAiChat), (RejectionKind::InvalidRequest, "tools.0.type".into()));
+    assert_eq!(refused(body, Dialect::OpenAiChat), (RejectionKind::Unsupported, "tools.0.type".into()));
 }
 
 #[test]
@@ -525,10 +525,15 @@ fn bad_input_is_a_400_that_names_the_path() {
     chat("messages.0.role", json!({"model": "m", "messages": [{"role": "critic", "content": "x"}]}), Invalid);
     chat("messages", json!({"model": "m", "messages": []}), Invalid);
     chat("messages.0.content", json!({"model": "m", "messages": [{"role": "user", "content": 7}]}), Invalid);
-    chat("messages.0.content.0.type", part(json!({"type": "smell"})), Invalid);
+    chat("messages.0.content.0.type", part(json!({"type": "smell"})), Unsupported);
     chat(
         "messages.0.content.0.image_url.url",
         part(json!({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AA"}})),
+        Unsupported,
+    );
+    chat(
+        "messages.0.content.0.image_url.url",
+        part(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64"}})),
         Invalid,
     );
     chat("messages.0.content.0", part(json!({"type": "input_audio", "input_audio": {}})), Unsupported);
@@ -552,14 +557,14 @@ fn bad_input_is_a_400_that_names_the_path() {
         json!({"model": "m", "messages": [user("q"), {"role": "assistant", "content": "a"}]}),
         Dialect::OpenAiChat,
     );
-    assert_eq!((kind, &*param), (Invalid, "messages"), "no model of today goes on with an answer");
+    assert_eq!((kind, &*param), (Unsupported, "messages"), "no model of today goes on with an answer");
 
     let claude = |path: &str, body: Value, kind| {
         assert_eq!(refused(body, Dialect::Anthropic), (kind, path.to_owned()));
     };
     let block = |block: Value| json!({"max_tokens": 9, "messages": [{"role": "user", "content": [block]}]});
     claude("max_tokens", json!({"messages": [user("q")]}), Invalid);
-    claude("messages.0.content.0.type", block(json!({"type": "smell"})), Invalid);
+    claude("messages.0.content.0.type", block(json!({"type": "smell"})), Unsupported);
     claude(
         "messages.0.content.0.source",
         block(json!({"type": "image", "source": {"type": "file", "file_id": "x"}})),

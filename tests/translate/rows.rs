@@ -386,7 +386,7 @@ fn a_file_is_a_document_or_a_picture_or_refused() {
         ["data:text/plain;base64,/w==", "data:application/zip;base64,AAAA", "data:image/tiff;base64,AAAA", "AAAA"]
     {
         let rejection = refused(asking(&json!({"messages": file(data)})), Dialect::OpenAiChat);
-        assert_eq!(rejection, (RejectionKind::InvalidRequest, path.clone()), "{data}");
+        assert_eq!(rejection, (RejectionKind::Unsupported, path.clone()), "{data}");
     }
     let kept = part(json!({"type": "file", "file": {"file_id": "file-1"}}));
     let rejection = refused(asking(&json!({"messages": kept})), Dialect::OpenAiChat);

@@ -106,6 +106,13 @@ pub(crate) fn unsupported(path: impl Into<Cow<'static, str>>) -> Rejection {
     Rejection::new(RejectionKind::Unsupported, format!("{path}: not supported by the upstream's API")).param(path)
 }
 
+/// An error for what the client's own API may well accept, but the upstream's has no form for. Unlike what is invalid,
+/// another upstream of the model may be asked for it.
+pub(crate) fn inexpressible(path: impl Into<Cow<'static, str>>, why: &str) -> Rejection {
+    let path = path.into();
+    Rejection::new(RejectionKind::Unsupported, format!("{path}: {why}")).param(path)
+}
+
 /// An error for what no API accepts.
 pub(crate) fn invalid(path: impl Into<Cow<'static, str>>, why: &str) -> Rejection {
     let path = path.into();

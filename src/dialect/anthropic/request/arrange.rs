@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::results;
 use crate::dialect::canon::conversation::{Block, BlockKind, Conversation, Role, Tool, ToolChoice, ToolKind, Turn};
-use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::dialect::canon::warning::{Warnings, inexpressible};
 use crate::domain::catalog::Abilities;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::Escaped;
@@ -156,7 +156,7 @@ impl<'a> Ordered<'a> {
 fn prefill(turns: &mut [Turn<'_>], abilities: &Abilities) -> Result<(), Rejection> {
     let Some(last) = turns.last_mut().filter(|turn| turn.role == Role::Assistant) else { return Ok(()) };
     if !abilities.prefill {
-        return Err(invalid(
+        return Err(inexpressible(
             "messages",
             "the last message must not be from the assistant: this model does not continue a prefilled answer",
         ));

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::schema::references;
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::invalid;
+use crate::dialect::canon::warning::inexpressible;
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
 
@@ -79,7 +79,7 @@ impl Tally {
 /// When the schema refers to itself, or to something outside it.
 pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
     let root = Raw::new(schema);
-    let refuse = |why: &str| Err(invalid(path.to_string(), why));
+    let refuse = |why: &str| Err(inexpressible(path.to_string(), why));
     let mut names = Vec::new();
     for defs in [root.member("$defs"), root.member("definitions")].into_iter().flatten() {
         for (name, value) in defs.members() {

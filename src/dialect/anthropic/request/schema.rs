@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::flat::{combines, flattened};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::dialect::canon::warning::{Warnings, inexpressible, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Limits, Out, Raw, Tape};
 
@@ -91,7 +91,7 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
 /// The object that a reference points to.
 fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw<'a>, Rejection> {
     let steps = reference.strip_prefix("#/");
-    let steps = steps.ok_or_else(|| invalid(format!("{path}.$ref"), "must point into the same schema"))?;
+    let steps = steps.ok_or_else(|| inexpressible(format!("{path}.$ref"), "must point into the same schema"))?;
     let found = steps.split('/').try_fold(schema, |within, step| within.member(step));
     let found = found.filter(|found| found.is_object());
     found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to something that is not in the schema"))

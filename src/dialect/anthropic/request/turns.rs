@@ -4,7 +4,7 @@ use super::documents::{document, image};
 use super::read::cache_control;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::dialect::canon::warning::{Warnings, inexpressible, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
@@ -124,7 +124,7 @@ fn block<'a>(
             BlockKind::Text(Escaped::join(&["Tool available: ", name.as_str()]))
         }
         known if FOREIGN.contains(&known) => BlockKind::Foreign { raw },
-        _ => return Err(invalid(format!("{path}.type"), "is not a known type of block")),
+        _ => return Err(inexpressible(format!("{path}.type"), "is not a known type of block")),
     };
     blocks.push(Block { cache, ..Block::new(kind) });
     Ok(())

@@ -4,8 +4,8 @@ use super::schema::{self, EMPTY};
 use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::name::tool_name;
 use crate::dialect::canon::needs::{Aim, Needs};
-use crate::dialect::canon::warning::{Loss, Warnings};
-use crate::domain::rejection::{Rejection, RejectionKind};
+use crate::dialect::canon::warning::{Loss, Warnings, inexpressible};
+use crate::domain::rejection::Rejection;
 use crate::domain::short::{SHOWN, shortened};
 use crate::wire::json::{Escaped, Out};
 
@@ -52,7 +52,7 @@ pub(super) fn tools(
         };
     }
     if aim.abilities.completion_tokens && tools.len() > MOST {
-        return Err(refused("tools", &format!("more than {MOST} tools, which the upstream does not accept")));
+        return Err(inexpressible("tools", &format!("more than {MOST} tools, which the upstream does not accept")));
     }
     out.key("tools").open('[');
     for (at, each) in tools.iter().enumerate() {
@@ -125,9 +125,5 @@ fn not_ours(at: usize, kind: &str) -> Rejection {
         true => format!("Input tag '{kind}' found using 'type' is not supported by this upstream"),
         false => format!("server tool '{kind}' is not supported by this upstream"),
     };
-    refused(&format!("tools.{at}"), &message)
-}
-
-fn refused(path: &str, message: &str) -> Rejection {
-    Rejection::new(RejectionKind::Unsupported, format!("{path}: {message}")).param(path.to_owned())
+    inexpressible(format!("tools.{at}"), &message)
 }

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::dialect::canon::conversation::{BlockKind, Source};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
+use crate::dialect::canon::warning::{Warnings, inexpressible, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
@@ -41,7 +41,7 @@ pub(super) fn image<'a>(path: &Path<'_>, part: Raw<'a>, warnings: &mut Warnings)
     let data = data.ok_or_else(|| invalid(format!("{path}.image_url.url"), "is not a data URL"))?;
     match image_type(&media_type, &data) {
         Some(media_type) => Ok(BlockKind::Image(Source::Base64 { media_type: media_type.into(), data })),
-        None => Err(invalid(format!("{path}.image_url.url"), "must be a JPEG, PNG, GIF or WebP image")),
+        None => Err(inexpressible(format!("{path}.image_url.url"), "must be a JPEG, PNG, GIF or WebP image")),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn file<'a>(path: &Path<'_>, part: Raw<'a>) -> Result<BlockKind<'a>, 
             });
         }
     }
-    Err(invalid(format!("{path}.file.file_data"), "must be a PDF, text or an image"))
+    Err(inexpressible(format!("{path}.file.file_data"), "must be a PDF, text or an image"))
 }
 
 /// The type that a data URL states, without parameters, and its payload as base64.

@@ -6,7 +6,7 @@ use super::read::cache_control;
 use crate::dialect::canon::conversation::{Block, BlockKind, Content, Conversation, Role, Turn};
 use crate::dialect::canon::needs::PLACEHOLDER_SIGNATURE;
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Warnings, invalid, unsupported};
+use crate::dialect::canon::warning::{Warnings, inexpressible, invalid, unsupported};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw, members};
 
@@ -74,7 +74,7 @@ impl<'w> Messages<'w> {
             "file" => media::file(path, part).map(Some),
             // If it were left out, the model would answer as if nobody had spoken.
             "input_audio" => Err(unsupported(path.to_string())),
-            _ => Err(invalid(format!("{path}.type"), "is not a known type of content")),
+            _ => Err(unknown(path)),
         })
     }
 
@@ -125,7 +125,7 @@ impl<'w> Messages<'w> {
                     Some(block) => Ok(Some(block.kind)),
                     None => warnings.dropped("messages.content.thinking").map(|()| None),
                 },
-                _ => Err(invalid(format!("{path}.type"), "is not a known type of content")),
+                _ => Err(unknown(path)),
             },
         )?);
         blocks.extend(refusal.map(Block::text));
@@ -199,7 +199,7 @@ impl<'w> Messages<'w> {
                         "text" => text(part, path).map(Some),
                         "image_url" => media::image(path, part, warnings).map(Some),
                         "file" => media::file(path, part).map(Some),
-                        _ => Err(invalid(format!("{path}.type"), "is not a known type of content")),
+                        _ => Err(unknown(path)),
                     });
                     Content::Blocks(within?)
                 }
@@ -213,6 +213,11 @@ impl<'w> Messages<'w> {
 /// Whether a list or an object has anything in it.
 fn says_something(value: Raw<'_>) -> bool {
     value.elements().next().is_some() || value.members().next().is_some()
+}
+
+/// A part that its own API may well know.
+fn unknown(path: &Path<'_>) -> Rejection {
+    inexpressible(format!("{path}.type"), "is not a known type of content")
 }
 
 /// Text alone.

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use super::read::{cache_control, text};
 use crate::dialect::canon::conversation::{Conversation, Tool, ToolChoice, ToolKind};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Warnings, invalid};
+use crate::dialect::canon::warning::{Warnings, inexpressible, invalid};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Raw};
 
@@ -58,7 +58,7 @@ fn tool<'a>(path: &Path<'_>, entry: Raw<'a>, warnings: &mut Warnings) -> Result<
             named(path, entry, definition, ToolKind::Custom { grammar }, warnings)
         }
         // If it were dropped silently, the model would lack what its client relies on.
-        _ => Err(invalid(format!("{path}.type"), "is not a type of tool that can be translated")),
+        _ => Err(inexpressible(format!("{path}.type"), "is not a type of tool that can be translated")),
     }
 }
 
