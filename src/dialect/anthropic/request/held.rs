@@ -39,6 +39,22 @@ const UNHELD: [&str; 23] = [
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
 
+/// Keywords that require nothing. Only these may stand beside a reference that an `allOf` had for itself.
+const REMARKS: [&str; 12] = [
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$comment",
+    "$schema",
+    "$id",
+    "$defs",
+    "definitions",
+];
+
 /// A schema that can be enforced.
 pub(super) struct Held {
     pub(super) schema: String,
@@ -54,6 +70,8 @@ pub(super) struct Tally {
     pub(super) is_emptied: bool,
     /// Some requirements are only described to the model, since they cannot be enforced.
     pub(super) is_looser: bool,
+    /// An `allOf` combines a reference with more, so that the API refuses to enforce the schema.
+    pub(super) is_refused: bool,
     /// The number of optional members.
     pub(super) optional: usize,
     /// The number of members with several types.
@@ -78,8 +96,8 @@ impl Tally {
 /// # Errors
 /// When the schema refers to itself, or to something outside it.
 pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
-    let root = Raw::new(schema);
     let refuse = |why: &str| Err(inexpressible(path.to_string(), why));
+    let root = Raw::new(schema);
     let mut names = Vec::new();
     for defs in [root.member("$defs"), root.member("definitions")].into_iter().flatten() {
         for (name, value) in defs.members() {
@@ -95,7 +113,7 @@ pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
     }
     let mut out = Out::with_capacity(schema.len() + 64);
     let mut tally = Tally::default();
-    sanitise(&mut out, root, &mut tally);
+    _ = sanitise(&mut out, root, &mut tally);
     Ok(Held { schema: out.finish(), tally })
 }
 
@@ -126,10 +144,24 @@ fn is_recursive(definitions: &[(String, Vec<String>)]) -> bool {
     left > 0
 }
 
-fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
+/// Where an `allOf` has nothing but a reference: that branch. pydantic writes a reference like this that has a
+/// description of its own.
+fn only_reference<'a>(schema: Raw<'a>, all: Option<Raw<'a>>) -> Option<Raw<'a>> {
+    let mut branches = all?.elements();
+    let only = branches.next().filter(|only| branches.next().is_none() && only.member("$ref").is_some())?;
+    let own = schema.members().filter(|(key, _)| key != "allOf");
+    let mut beside = own.chain(only.members().filter(|(key, _)| key != "$ref"));
+    let mut met = HashSet::new();
+    let mut is_remark =
+        |key: &str| REMARKS.iter().find(|remark| **remark == key).is_some_and(|remark| met.insert(*remark));
+    beside.all(|(key, _)| is_remark(&key)).then_some(only)
+}
+
+/// Returns whether the schema, or something that it combines, is a reference.
+fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) -> bool {
     if !schema.is_object() {
         out.raw(schema.as_str());
-        return;
+        return false;
     }
     out.open('{');
     let (mut is_object, mut description, mut unheld) = (false, None, Vec::new());
@@ -137,14 +169,18 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
     let mut says_which = false;
     let (mut names_any, mut is_closed) = (false, false);
     // Read once: a hostile object may repeat `items` any number of times.
-    let [tuple, one_of, properties, required] = schema.pick(["prefixItems", "oneOf", "properties", "required"]);
+    let [tuple, one_of, properties, required, all, reference] =
+        schema.pick(["prefixItems", "oneOf", "properties", "required", "allOf", "$ref"]);
     properties.into_iter().for_each(|properties| tally.count(properties, required));
-    for (key, value) in schema.members() {
+    let only = only_reference(schema, all);
+    let mut refers = reference.is_some() || only.is_some();
+    let own = schema.members().filter(|(key, _)| only.is_none() || key != "allOf");
+    for (key, value) in own.chain(only.into_iter().flat_map(Raw::members)) {
         let mut each = |out: &mut Out, values: Raw<'_>| {
             out.open('{');
             for (key, value) in values.members() {
                 out.key(Escaped::new(&key).as_str());
-                sanitise(out, value, tally);
+                _ = sanitise(out, value, tally);
             }
             out.close('}');
         };
@@ -164,12 +200,15 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
             }
             // With `prefixItems`, this is about the elements after those; without it, about all.
             "items" if tuple.is_some() => unheld.push(format!("items: {}", value.as_str())),
-            "items" => sanitise(out.key("items"), value, tally),
+            "items" => _ = sanitise(out.key("items"), value, tally),
             // "Exactly one" cannot be enforced; "at least one" can.
             "anyOf" | "oneOf" | "allOf" => {
+                let mut branches_refer = false;
                 out.key(if key == "allOf" { "allOf" } else { "anyOf" }).open('[');
-                value.elements().for_each(|branch| sanitise(out, branch, tally));
+                value.elements().for_each(|branch| branches_refer |= sanitise(out, branch, tally));
                 out.close(']');
+                tally.is_refused |= branches_refer && key == "allOf";
+                refers |= branches_refer;
             }
             name if is_unheld(name, value) => {
                 if matches!(name, "patternProperties" | "unevaluatedProperties") {
@@ -201,6 +240,7 @@ fn sanitise(out: &mut Out, schema: Raw<'_>, tally: &mut Tally) {
         out.key("description").pieces(&[description.as_str(), between, Escaped::new(&note).as_str()]);
     }
     out.close('}');
+    refers
 }
 
 fn is_unheld(name: &str, value: Raw<'_>) -> bool {

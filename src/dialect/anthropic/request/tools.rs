@@ -103,7 +103,7 @@ fn spelled<'a>(
     let mut to_hold = None;
     if let ToolKind::Function { schema: given, strict: true } = &tool.kind {
         // A function without a schema takes nothing, and that can be enforced.
-        let can_be = |held: &Held| !held.tally.is_narrower || given.is_none();
+        let can_be = |held: &Held| !held.tally.is_refused && (!held.tally.is_narrower || given.is_none());
         to_hold = if abilities.structured_outputs { held(&schema, &path).ok().filter(can_be) } else { None };
         if to_hold.is_none() {
             // The schema cannot be enforced for calls, but calls are still possible.

@@ -10,7 +10,7 @@ use crate::dialect::canon::conversation::{Block, Conversation, Format, Role, Tie
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, JSON_TOOL, Needs};
 use crate::dialect::canon::path::Path;
-use crate::dialect::canon::warning::{Loss, Warnings, unsupported};
+use crate::dialect::canon::warning::{Loss, Warnings, inexpressible, unsupported};
 use crate::domain::catalog::{Effort, Sampling};
 use crate::domain::rejection::Rejection;
 use crate::wire::json::{Escaped, Out, Raw};
@@ -151,12 +151,18 @@ fn ask_for(
             Ok(None)
         }
         Some(Format::Schema { schema, description, .. }) => {
-            let held = held(schema.as_str(), &Path::root("response_format.json_schema.schema"))?;
+            let path = Path::root("response_format.json_schema.schema");
+            let held = held(schema.as_str(), &path)?;
             let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
             // If it were enforced, an answer could not fill its maps; the input of a forced tool is not enforced.
             let is_object = schema.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "object");
             let can_be_made = conversation.tools.is_empty() && !thinks && aim.abilities.forced_tools;
-            let is_open = held.tally.is_emptied && is_object && !combines(schema) && can_be_made;
+            let fits_a_tool = is_object && !combines(schema);
+            let is_refused = aim.abilities.structured_outputs && held.tally.is_refused;
+            if is_refused && !fits_a_tool {
+                return Err(inexpressible(path.to_string(), "combines references in a way that cannot be enforced"));
+            }
+            let is_open = is_refused || (held.tally.is_emptied && fits_a_tool && can_be_made);
             if !is_open && (held.tally.is_narrower || held.tally.is_looser) {
                 warnings.adapted("response_format.schema")?;
             }
