@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 use tollgate::Dialect;
+use tollgate::dialect::translate::{Asked, Mode};
+use tollgate::domain::catalog::Abilities;
 use tollgate::domain::rejection::RejectionKind;
 
-use crate::requests::{claude, refused, user};
+use crate::requests::{ask, claude, refused, user};
 
 /// A closed object whose one member has this schema, with definitions `C` and `D`.
 fn object(member: Value) -> Value {
@@ -75,6 +77,28 @@ fn a_reference_that_is_combined_with_more_is_not_promised_to_be_kept_to() {
     // Without a reference it can be enforced.
     let (tool, warnings) = strict_tool(object(json!({"allOf": [{"type": "string"}, {"enum": ["a", "b"]}]})));
     assert_eq!((&tool["strict"], &*warnings), (&json!(true), ""));
+}
+
+#[test]
+fn a_search_is_not_given_up_for_a_format() {
+    let mut body = asking_for(json!({"type": "object", "additionalProperties": {"type": "string"}}));
+    body["web_search_options"] = json!({});
+    let asked = Asked::new("claude-opus-5-5").server_tools(true);
+    let (out, warnings) = ask(&body, Dialect::OpenAiChat, &asked).expect("it can be asked");
+    assert_eq!((&out["tools"][0]["name"], out["tools"].as_array().map(Vec::len)), (&json!("web_search"), Some(1)));
+    assert_eq!((out.get("tool_choice"), &*warnings), (None, "adapted=response_format.schema"));
+    assert_eq!(out["output_config"]["format"]["schema"], json!({"type": "object", "additionalProperties": false}));
+    // A model that follows no schema answers by a tool, if it wants to.
+    let mut abilities = Abilities::of("claude-opus-5-5", Dialect::Anthropic);
+    abilities.structured_outputs = false;
+    let (out, _) = ask(&body, Dialect::OpenAiChat, &asked.clone().abilities(abilities)).expect("it can be asked");
+    let names: Vec<_> = out["tools"].as_array().expect("tools").iter().map(|tool| tool["name"].clone()).collect();
+    assert_eq!(
+        (names, &out["tool_choice"]),
+        (vec![json!("json_tool_call"), json!("web_search")], &json!({"type": "auto"}))
+    );
+    let strict = ask(&body, Dialect::OpenAiChat, &asked.mode(Mode::Strict)).expect_err("the map would stay empty");
+    assert_eq!(strict.param_name(), Some("response_format.schema"));
 }
 
 #[test]

@@ -156,7 +156,9 @@ fn ask_for(
             let thinks = conversation.thinking.is_some() || conversation.effort.is_some_and(|e| e != Effort::None);
             // If it were enforced, an answer could not fill its maps; the input of a forced tool is not enforced.
             let is_object = schema.member("type").and_then(Raw::text).is_some_and(|kind| kind.as_str() == "object");
-            let can_be_made = conversation.tools.is_empty() && !thinks && aim.abilities.forced_tools;
+            // Where a tool is forced, the model neither calls others nor searches.
+            let has_tools = !conversation.tools.is_empty() || conversation.search.is_some();
+            let can_be_made = !has_tools && !thinks && aim.abilities.forced_tools;
             let fits_a_tool = is_object && !combines(schema);
             let is_refused = aim.abilities.structured_outputs && held.tally.is_refused;
             if is_refused && !fits_a_tool {
@@ -177,7 +179,7 @@ fn ask_for(
             if is_alone && !aim.abilities.forced_tools {
                 return Err(unsupported("response_format"));
             }
-            if is_alone || (conversation.tools.is_empty() && !thinks) {
+            if is_alone || (!has_tools && !thinks) {
                 conversation.choice = Some(ToolChoice::Named(Escaped::new(JSON_TOOL)));
             } else if conversation.choice != Some(ToolChoice::Any) {
                 if matches!(conversation.choice, Some(ToolChoice::Named(_))) {
