@@ -275,17 +275,22 @@ async fn row_88_an_error_before_the_first_byte_is_an_http_error() {
     // An error in the first event of a stream with status 200 becomes an HTTP error too.
     let event =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"later\"}}\n\n";
-    let mine = service_fn(move |_request: Request<Body>| async move {
-        let answer = Response::builder().header("content-type", "text/event-stream").body(Body::from(event));
-        Ok::<_, Infallible>(answer.expect("an answer"))
-    });
-    let service = TranslateLayer::new(Dialect::Anthropic).layer(mine);
-    let request = Request::post(CHAT).body(Body::from(claude("hi", true).to_string())).expect("a request");
-    let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
-    assert_eq!(
-        (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
-        (429, &b"application/json"[..])
-    );
+    // A ping says only that somebody is there.
+    for before in ["", "event: ping\ndata: {\"type\": \"ping\"}\n\n"] {
+        let mine = service_fn(move |_request: Request<Body>| async move {
+            let body = Body::from([before, event].concat());
+            let answer = Response::builder().header("content-type", "text/event-stream").body(body);
+            Ok::<_, Infallible>(answer.expect("an answer"))
+        });
+        let service = TranslateLayer::new(Dialect::Anthropic).layer(mine);
+        let request = Request::post(CHAT).body(Body::from(claude("hi", true).to_string())).expect("a request");
+        let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
+            (429, &b"application/json"[..]),
+            "{before}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -263,7 +263,8 @@ impl StreamWriter for Writer {
             (Event::Close, _) => self.close(out),
             (Event::Usage(news), _) => self.usage = Some(news),
             (Event::Stop(stop), _) => self.ended = Some(Ended::of(stop)),
-            (Event::Ping, _) => self.keep_alive(out),
+            // Nothing may be written before the answer has begun: the head may still become that of an error.
+            (Event::Ping, _) if !self.front.is_empty() => self.keep_alive(out),
             (Event::End, _) => self.end(out),
             _ => {}
         }
