@@ -555,3 +555,15 @@ fn stale_thinking_of_a_model_that_thinks_unasked_is_dropped_too() {
     assert_eq!(asked("claude-opus-5-5", &turn, false).get("thinking"), None);
     assert_eq!(asked("claude-opus-4-8", &turn, true).get("thinking"), None, "it does not think unasked");
 }
+
+#[test]
+fn a_server_or_a_container_that_is_none_is_not_refused() {
+    for (name, value) in [("mcp_servers", json!([])), ("container", json!({})), ("container", json!(""))] {
+        assert_eq!(with(name, value.clone()).1, "", "{name} {value}");
+        assert_eq!(with_of_claude("gpt-5", name, value.clone()).1, "", "{name} {value}");
+    }
+    for (name, value) in [("mcp_servers", json!([{}])), ("container", json!("c")), ("container", json!({"id": "c"}))] {
+        let body = json!({"model": "m", "messages": [user("q")], name: value});
+        assert_eq!(refused(body, Dialect::OpenAiChat), (RejectionKind::Unsupported, name.to_owned()));
+    }
+}

@@ -35,10 +35,16 @@ impl Field {
         self
     }
 
-    /// Numbers are equal in any notation: `0`, `0.0`.
+    /// Numbers are equal in any notation (`0`, `0.0`), and so is what is empty. For an object that may also be a string,
+    /// an empty string is none.
     fn is_idle(&self, value: Raw<'_>) -> bool {
         let number = || value.number().filter(|number| Raw::new(self.idle).number() == Some(*number));
-        value.as_str() == self.idle || number().is_some()
+        let is_empty = || match self.idle {
+            "{}" => value.as_str() == r#""""# || (value.is_object() && value.members().next().is_none()),
+            "[]" => value.is_array() && value.elements().next().is_none(),
+            _ => false,
+        };
+        value.as_str() == self.idle || number().is_some() || is_empty()
     }
 }
 

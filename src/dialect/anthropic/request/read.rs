@@ -34,7 +34,7 @@ pub(super) const FIELDS: [Field; 33] = [
     Field::new("cache_control", Fate::Adapted),
     Field::new("speed", Fate::Dropped).unless(r#""standard""#),
     // They change what the answer means, what it may do, or who pays. Claude Code retries without them.
-    Field::new("container", Fate::Refused),
+    Field::new("container", Fate::Refused).unless("{}"),
     Field::new("mcp_servers", Fate::Refused).unless("[]"),
     Field::new("compaction", Fate::Refused),
     Field::new("thread", Fate::Refused),

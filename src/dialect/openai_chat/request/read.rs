@@ -55,8 +55,8 @@ pub(super) const FIELDS: [Field; 45] = [
     // Used if the host lets providers run tools, and refused otherwise.
     Field::new("web_search_options", Fate::Mapped),
     // Accepted by proxies in front of Claude, but not translated yet.
-    Field::new("container", Fate::Refused),
-    Field::new("mcp_servers", Fate::Refused),
+    Field::new("container", Fate::Refused).unless("{}"),
+    Field::new("mcp_servers", Fate::Refused).unless("[]"),
     Field::new("context_management", Fate::Dropped),
     Field::new("speed", Fate::Dropped),
 ];
