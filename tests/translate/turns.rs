@@ -348,3 +348,28 @@ fn a_request_of_which_nothing_is_left_to_say_is_refused_here() {
         assert_eq!(refused(body, Dialect::Anthropic), (RejectionKind::InvalidRequest, "messages".to_owned()));
     }
 }
+
+#[test]
+fn a_block_of_an_answer_that_nobody_knows_does_not_end_its_conversation() {
+    let unknown = json!({"type": "dream", "id": "d1", "content": [{"type": "image"}]});
+    let turns = json!([user("q"), said("assistant", json!([unknown, text("a")])), user("r")]);
+    let (out, warnings) = gpt("gpt-5", json!({"messages": turns}));
+    assert_eq!((&out["messages"][1]["content"], &*warnings), (&json!("a"), "dropped=messages.content"));
+    let body = json!({"max_tokens": 9, "messages": turns});
+    let strict = ask(&body, Dialect::Anthropic, &Asked::new("gpt-5").mode(Mode::Strict)).expect_err("it is lost");
+    assert_eq!((strict.kind(), strict.param_name()), (RejectionKind::Unsupported, Some("messages.content")));
+    // What the user says must be read, and so must what a tool answers.
+    let result = json!({"type": "tool_result", "tool_use_id": "a", "content": [unknown]});
+    let called = said("assistant", json!([uses("a")]));
+    for (turns, path) in [
+        (json!([said("user", json!([unknown]))]), "messages.0.content.0.type"),
+        (json!([user("q"), called, said("user", json!([result]))]), "messages.2.content.0.content.0.type"),
+        (json!([user("q"), said("system", json!([unknown]))]), "messages.1.content.0.type"),
+    ] {
+        let (kind, param) = refused(json!({"max_tokens": 9, "messages": turns}), Dialect::Anthropic);
+        assert_eq!((kind, &*param), (RejectionKind::Unsupported, path));
+    }
+    let untyped = said("assistant", json!([{"content": "x"}]));
+    let refused = refused(json!({"max_tokens": 9, "messages": [user("q"), untyped]}), Dialect::Anthropic);
+    assert_eq!(refused, (RejectionKind::InvalidRequest, "messages.1.content.0.type".to_owned()));
+}

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use super::turns;
+use super::turns::{self, By};
 use crate::dialect::canon::conversation::{
     BlockKind, Cache, Conversation, Format, Role, Thinking, Tier, Tool, ToolChoice, ToolKind, Turn,
 };
@@ -81,7 +81,8 @@ pub(crate) fn read<'a>(body: Raw<'a>, warnings: &mut Warnings) -> Result<Convers
             "system" => Role::System,
             _ => return Err(invalid(format!("{path}.role"), "must be user, assistant or system")),
         };
-        let blocks = turns::content(&path.member("content"), content, warnings)?;
+        let by = if role == Role::Assistant { By::Assistant } else { By::Other };
+        let blocks = turns::content(&path.member("content"), by, content, warnings)?;
         for (name, value) in [("messages.output_config", config), ("messages.clear_at", clear_at)] {
             if value.is_some() {
                 warnings.dropped(name)?;
@@ -137,7 +138,7 @@ fn member<'a>(
             let tokens = value.count().ok_or_else(|| invalid("max_tokens", "must be a whole number"))?;
             conversation.max_tokens = Some(tokens);
         }
-        "system" => conversation.system = turns::content(&Path::root("system"), Some(value), warnings)?,
+        "system" => conversation.system = turns::content(&Path::root("system"), By::Other, Some(value), warnings)?,
         "temperature" => conversation.temperature = Some(number("temperature", value, 1.0)?),
         "top_p" => conversation.top_p = Some(number("top_p", value, 1.0)?),
         "stop_sequences" => {

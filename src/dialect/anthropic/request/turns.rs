@@ -32,9 +32,18 @@ const FOREIGN: [&str; 20] = [
     "browser_tool_result",
 ];
 
+/// Whose words they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Assistant,
+    /// The user, the operator, or a tool: what they say must be read.
+    Other,
+}
+
 /// A string, or blocks: of a message, of `system`, or of a tool's result.
 pub(super) fn content<'a>(
     path: &Path<'_>,
+    by: By,
     content: Option<Raw<'a>>,
     warnings: &mut Warnings,
 ) -> Result<Vec<Block<'a>>, Rejection> {
@@ -48,7 +57,7 @@ pub(super) fn content<'a>(
     let mut blocks = Vec::new();
     for (at, raw) in content.elements().enumerate() {
         let before = blocks.len();
-        block(&path.at(at), raw, &mut blocks, warnings)?;
+        block(&path.at(at), by, raw, &mut blocks, warnings)?;
         blocks.iter_mut().skip(before).for_each(|block: &mut Block<'_>| block.at = u32::try_from(at).ok());
     }
     Ok(blocks)
@@ -57,6 +66,7 @@ pub(super) fn content<'a>(
 /// One block, or several with the same meaning for a document with several parts.
 fn block<'a>(
     path: &Path<'_>,
+    by: By,
     raw: Raw<'a>,
     blocks: &mut Vec<Block<'a>>,
     warnings: &mut Warnings,
@@ -110,7 +120,7 @@ fn block<'a>(
                 None => Content::None,
                 Some(raw) => match raw.text() {
                     Some(text) => Content::Text(text),
-                    None => Content::Blocks(content(&path.member("content"), Some(raw), warnings)?),
+                    None => Content::Blocks(content(&path.member("content"), By::Other, Some(raw), warnings)?),
                 },
             },
             is_error: fields.is_error.and_then(Raw::bool).unwrap_or(false),
@@ -124,6 +134,8 @@ fn block<'a>(
             BlockKind::Text(Escaped::join(&["Tool available: ", name.as_str()]))
         }
         known if FOREIGN.contains(&known) => BlockKind::Foreign { raw },
+        // It comes back in every history, and would end the conversation.
+        _ if by == By::Assistant => BlockKind::Foreign { raw },
         _ => return Err(inexpressible(format!("{path}.type"), "is not a known type of block")),
     };
     blocks.push(Block { cache, ..Block::new(kind) });
