@@ -27,6 +27,7 @@
 pub(crate) mod cursor;
 mod escaped;
 mod lexer;
+mod named;
 mod names;
 mod out;
 mod plan;
@@ -43,8 +44,11 @@ pub use names::{Met, Names};
 pub use plan::Plan;
 
 pub(crate) use escaped::Escaped;
+pub(crate) use named::strings_named;
 pub(crate) use out::Out;
 pub(crate) use raw::Raw;
+#[cfg(test)]
+pub(crate) use raw::walks;
 pub(crate) use tape::Tape;
 
 /// One wanted member, by its keys from the root object down: `&["stream_options", "include_usage"]`.

@@ -46,7 +46,7 @@ fn a_reference_as_long_as_a_schema_is_compared_and_not_copied() {
 
 #[test]
 fn a_member_that_an_object_has_often_is_not_looked_up_each_time() {
-    let items = vec![r#""items":{}"#; 200_000].join(",");
+    let items = vec![r#""items":{}"#; 90_000].join(",");
     for tuple in ["", r#","prefixItems":[{}]"#] {
         let schema = format!(
             r#"{{"type":"object","additionalProperties":false,"properties":{{"a":{{"type":"array",{items}{tuple}}}}},"required":["a"]}}"#
@@ -56,6 +56,64 @@ fn a_member_that_an_object_has_often_is_not_looked_up_each_time() {
         );
         assert_eq!(claude(&body)["tools"][0]["strict"], true);
     }
+}
+
+#[test]
+fn a_schema_is_read_once_however_deep_it_is_and_not_at_all_if_it_is_too_large_to_be_enforced() {
+    let levels = 55;
+    let before = r#"{"type":"object","additionalProperties":false,"required":["p"],"properties":{"p":"#.repeat(levels);
+    // Too dense for an index of the whole request.
+    let schema = |numbers: usize| format!(r#"{before}{{"enum":[{}0]}}{}"#, "0,".repeat(numbers), "}}".repeat(levels));
+    for (numbers, many, strict) in [(500_000, 6, true), (600_000, 2, false)] {
+        let schema = schema(numbers);
+        let tools = |tool: String| vec![tool; many].join(",");
+        let rest = r#""model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"}]"#;
+        let function =
+            format!(r#"{{"type":"function","function":{{"name":"f","strict":true,"parameters":{schema}}}}}"#);
+        // If each level were read with all that is below it, this would take minutes.
+        let sent = claude(&format!(r#"{{{rest},"tools":[{}]}}"#, tools(function)));
+        assert_eq!(sent["tools"][many - 1].get("strict"), Some(&Value::Bool(true)).filter(|_| strict));
+        let tool = format!(r#"{{"name":"f","strict":true,"input_schema":{schema}}}"#);
+        let sent = gpt(&format!(r#"{{{rest},"tools":[{}]}}"#, tools(tool)), &Asked::new("gpt-5"));
+        let sent: Value = serde_json::from_slice(&sent.expect("it can be asked")).expect("JSON goes upstream");
+        let function = &sent["tools"][many - 1]["function"];
+        assert_eq!(function.get("strict"), Some(&Value::Bool(true)).filter(|_| strict));
+    }
+    let format = format!(r#"{{"type":"json_schema","json_schema":{{"name":"n","schema":{}}}}}"#, schema(600_000));
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"response_format":{format}}}"#);
+    let refused = request(body.as_bytes(), Dialect::OpenAiChat, Dialect::Anthropic, &Asked::new("claude-opus-5-5"));
+    let refused = refused.expect_err("it cannot be enforced");
+    assert_eq!(refused.kind(), RejectionKind::Unsupported);
+    assert_eq!(refused.param_name(), Some("response_format.json_schema.schema"));
+}
+
+#[test]
+fn results_are_not_in_results() {
+    let result = |content: &str| format!(r#"{{"type":"tool_result","tool_use_id":"a","content":[{content}]}}"#);
+    let text = r#"{"type":"text","text":"q"}"#;
+    let ask = |block: &str| {
+        let call = r#"{"type":"tool_use","id":"a","name":"f","input":{}}"#;
+        let turns = format!(r#"{{"role":"assistant","content":[{call}]}},{{"role":"user","content":[{block}]}}"#);
+        gpt(&format!(r#"{{"model":"m","max_tokens":9,"messages":[{turns}]}}"#), &Asked::new("gpt-5"))
+    };
+    assert!(ask(&result(text)).is_ok());
+    let refused = ask(&result(&result(text))).expect_err("no tool answers like that");
+    assert_eq!(refused.kind(), RejectionKind::InvalidRequest);
+    assert_eq!(refused.param_name(), Some("messages.1.content.0.content.0.type"));
+}
+
+#[test]
+fn references_in_a_schema_are_found_in_one_reading_however_deep_they_are() {
+    let levels = 50;
+    let numbers = "0,".repeat(2 << 20);
+    let within =
+        format!(r#"{}{{"enum":[{numbers}0]}}{}"#, r#"{"properties":{"p":"#.repeat(levels), "}}".repeat(levels));
+    let schema = format!(r##"{{"$ref":"#/$defs/A","$defs":{{"A":{within},"B":{{}}}}}}"##);
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}]}}"#
+    );
+    let out = claude(&body);
+    assert_eq!(out["tools"][0]["input_schema"]["$defs"], serde_json::json!({"B": {}}));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub(crate) mod called;
 pub(crate) mod conversation;
+pub(crate) mod enforced;
 pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod fields;

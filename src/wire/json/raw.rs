@@ -135,6 +135,17 @@ impl PartialEq for Raw<'_> {
 
 impl Eq for Raw<'_> {}
 
+#[cfg(test)]
+thread_local! {
+    static WALKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread went through an array or object by reading its text.
+#[cfg(test)]
+pub(crate) fn walks() -> u64 {
+    WALKS.get()
+}
+
 /// Goes through the contents of an array or object.
 enum Walk<'a> {
     /// By the index: the text of the whole, where that begins, and what is left.
@@ -150,6 +161,8 @@ impl<'a> Walk<'a> {
         match nodes.split_first() {
             Some((node, rest)) => Walk::Known { text, base: node.start, rest: if is_one { rest } else { &[] } },
             None => {
+                #[cfg(test)]
+                WALKS.set(WALKS.get() + 1);
                 let mut lexer = Lexer::new(text, usize::MAX, &Names::NONE);
                 let more = is_one && lexer.open(1).is_ok() && !lexer.closes(closing);
                 Walk::Read { lexer, more }

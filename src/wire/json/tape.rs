@@ -31,10 +31,20 @@ impl Tape {
     /// `None` if the document is anything else, or malformed. A document of hardly anything but brackets and commas
     /// would need an index larger than itself. It is returned without one, and read again for each walk.
     pub(crate) fn read<'a>(&'a mut self, document: &'a str, depth: usize) -> Option<Raw<'a>> {
+        self.index(document, depth, BYTES_A_NODE)
+    }
+
+    /// [`Tape::read`], but with an index whatever the document consists of. This takes up to six times as much memory as
+    /// the document.
+    pub(crate) fn read_all<'a>(&'a mut self, document: &'a str, depth: usize) -> Option<Raw<'a>> {
+        self.index(document, depth, LEAST_BYTES_A_NODE)
+    }
+
+    fn index<'a>(&'a mut self, document: &'a str, depth: usize, bytes_a_node: usize) -> Option<Raw<'a>> {
         let text = document.trim_ascii();
         self.nodes.clear();
         self.parent = 0;
-        self.most = if u32::try_from(text.len()).is_ok() { text.len() / BYTES_A_NODE + FREE } else { 0 };
+        self.most = if u32::try_from(text.len()).is_ok() { text.len() / bytes_a_node + FREE } else { 0 };
         self.nodes.reserve(self.most.min(text.len() / USUAL_BYTES_A_NODE + FREE));
         Lexer::new(text, depth, &Names::NONE).traced(self).ok()?;
         let nodes = if self.nodes.len() < self.most { &*self.nodes } else { &[] };
@@ -52,6 +62,8 @@ impl Tape {
 
 /// Real requests and events have far fewer.
 const BYTES_A_NODE: usize = 8;
+/// No document has more: `[0,0]`.
+const LEAST_BYTES_A_NODE: usize = 2;
 /// The initial capacity, before the number is known.
 const USUAL_BYTES_A_NODE: usize = 32;
 
@@ -144,6 +156,9 @@ mod tests {
             assert_eq!(raw.elements().count(), elements);
             assert!(tape.nodes.len() <= json.len() / BYTES_A_NODE + FREE);
         }
+        let (dense, mut all) = (format!("[{}0]", "0,".repeat(40_000)), Tape::default());
+        assert!(all.read_all(&dense, 8).is_some_and(|raw| raw.elements().count() == 40_001));
+        assert_eq!(all.nodes.len(), 40_002);
         // And who comes next has one again.
         assert_walked_alike(&mut tape, r#"{"a":[1,2,{"b":"c"}]}"#);
         assert_eq!(tape.nodes.len(), 8);

@@ -4,10 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::schema::references;
+use crate::dialect::canon::enforced::indexed;
 use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::inexpressible;
 use crate::domain::rejection::Rejection;
-use crate::wire::json::{Escaped, Out, Raw};
+use crate::wire::json::{Escaped, Out, Raw, Tape};
 
 /// Keywords that the API cannot enforce. They are moved to the description.
 const UNHELD: [&str; 23] = [
@@ -94,10 +95,11 @@ impl Tally {
 /// A schema with `additionalProperties: false` on every object, and without what cannot be enforced.
 ///
 /// # Errors
-/// When the schema refers to itself, or to something outside it.
+/// When the schema refers to itself, or to something outside it, or is too long.
 pub(super) fn held(schema: &str, path: &Path<'_>) -> Result<Held, Rejection> {
     let refuse = |why: &str| Err(inexpressible(path.to_string(), why));
-    let root = Raw::new(schema);
+    let mut tape = Tape::default();
+    let Some(root) = indexed(schema, &mut tape) else { return refuse("is too long to be enforced") };
     let mut names = Vec::new();
     for defs in [root.member("$defs"), root.member("definitions")].into_iter().flatten() {
         for (name, value) in defs.members() {
@@ -260,6 +262,7 @@ fn is_unheld(name: &str, value: Raw<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::json::walks;
 
     #[test]
     fn what_an_answer_cannot_be_held_to_is_described() {
@@ -354,5 +357,26 @@ mod tests {
         }
         let list = r#"{"type":"array","items":false}"#;
         assert_eq!(held(list), list);
+    }
+
+    #[test]
+    fn each_level_of_a_schema_is_read_with_the_whole_of_it_and_not_again() {
+        let levels = 60;
+        let (before, after) = (r#"{"type":"object","properties":{"p":"#.repeat(levels), "}}".repeat(levels));
+        let schema = |within: &str| format!("{before}{within}{after}");
+        for dense in
+            [schema(r#"{"enum":[0,0,0,0,0,0,0,0]}"#), schema(&format!(r#"{{"enum":[{}0]}}"#, "0,".repeat(9_000)))]
+        {
+            let read = walks();
+            assert!(held(&dense, &Path::root("schema")).is_ok());
+            assert_eq!(walks(), read, "all of it goes by the index");
+        }
+        let long = schema(&format!(r#"{{"enum":[{}0]}}"#, "0,".repeat(1 << 19)));
+        let read = walks();
+        assert_eq!(
+            held(&long, &Path::root("s")).err().and_then(|refused| refused.param_name().map(str::to_owned)),
+            Some("s".into())
+        );
+        assert_eq!(walks(), read, "it is not even read");
     }
 }

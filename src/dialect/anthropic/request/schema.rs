@@ -6,10 +6,12 @@ use super::flat::{combines, flattened};
 use crate::dialect::canon::path::Path;
 use crate::dialect::canon::warning::{Warnings, inexpressible, invalid};
 use crate::domain::rejection::Rejection;
-use crate::wire::json::{Escaped, Limits, Out, Raw, Tape};
+use crate::wire::json::{Escaped, Limits, Out, Raw, Tape, strings_named};
 
 /// How many references at the root are followed in a row.
 const MOST_HOPS: usize = 8;
+/// How many members all of these lead through. Each may have to be read with everything in it.
+const MOST_STEPS: usize = 2 * MOST_HOPS;
 
 const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
 
@@ -48,13 +50,14 @@ pub(super) fn of_tool<'a>(
 /// Replaces `{"$ref":"#/$defs/Name","$defs":…}` by the definition, which may still refer to the others.
 fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Result<String, Rejection> {
     let mut way = vec![reference.into_plain()];
-    let mut found = referred(schema, &way[0], path)?;
+    let mut left = MOST_STEPS;
+    let mut found = referred(schema, &way[0], &mut left, path)?;
     for _ in 0..MOST_HOPS {
         // A schema that says more than the reference is kept as it is.
         let is_alias = |(key, _): (Cow<'_, str>, _)| matches!(&*key, "$ref" | "type" | "title" | "description");
         let next = found.member("$ref").and_then(Raw::text).filter(|_| found.members().all(is_alias));
         let Some(next) = next.map(Escaped::into_plain) else { break };
-        let Ok(object) = referred(schema, &next, path) else { break };
+        let Ok(object) = referred(schema, &next, &mut left, path) else { break };
         found = object;
         way.push(next);
     }
@@ -89,9 +92,11 @@ fn inlined<'a>(schema: Raw<'a>, reference: Escaped<'a>, path: &Path<'_>) -> Resu
 }
 
 /// The object that a reference points to.
-fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw<'a>, Rejection> {
+fn referred<'a>(schema: Raw<'a>, reference: &str, left: &mut usize, path: &Path<'_>) -> Result<Raw<'a>, Rejection> {
     let steps = reference.strip_prefix("#/");
     let steps = steps.ok_or_else(|| inexpressible(format!("{path}.$ref"), "must point into the same schema"))?;
+    let after = left.checked_sub(steps.split('/').count());
+    *left = after.ok_or_else(|| inexpressible(format!("{path}.$ref"), "leads through too many members"))?;
     let found = steps.split('/').try_fold(schema, |within, step| within.member(step));
     let found = found.filter(|found| found.is_object());
     found.ok_or_else(|| invalid(format!("{path}.$ref"), "refers to something that is not in the schema"))
@@ -99,17 +104,7 @@ fn referred<'a>(schema: Raw<'a>, reference: &str, path: &Path<'_>) -> Result<Raw
 
 /// All references in a schema, at any depth.
 pub(super) fn references(value: Raw<'_>) -> Vec<String> {
-    let (mut found, mut waiting) = (Vec::new(), vec![value]);
-    while let Some(value) = waiting.pop() {
-        for (key, value) in value.members() {
-            match value.text() {
-                Some(text) if key == "$ref" => found.push(text.into_plain().into_owned()),
-                _ => waiting.push(value),
-            }
-        }
-        waiting.extend(value.elements());
-    }
-    found
+    strings_named("$ref", value)
 }
 
 #[cfg(test)]

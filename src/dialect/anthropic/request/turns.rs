@@ -36,8 +36,10 @@ const FOREIGN: [&str; 20] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
     Assistant,
-    /// The user, the operator, or a tool: what they say must be read.
+    /// The user or the operator: what they say must be read.
     Other,
+    /// A tool, in its result.
+    Tool,
 }
 
 /// A string, or blocks: of a message, of `system`, or of a tool's result.
@@ -114,13 +116,15 @@ fn block<'a>(
                 input: Cow::Borrowed(input.as_str()),
             }
         }
+        // Each of them would be read with everything in it.
+        "tool_result" if by == By::Tool => return Err(invalid(format!("{path}.type"), "must not be in a result")),
         "tool_result" => BlockKind::ToolResult {
             id: text(fields.tool_use_id, "tool_use_id")?,
             content: match fields.content {
                 None => Content::None,
                 Some(raw) => match raw.text() {
                     Some(text) => Content::Text(text),
-                    None => Content::Blocks(content(&path.member("content"), By::Other, Some(raw), warnings)?),
+                    None => Content::Blocks(content(&path.member("content"), By::Tool, Some(raw), warnings)?),
                 },
             },
             is_error: fields.is_error.and_then(Raw::bool).unwrap_or(false),

@@ -1,7 +1,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::wire::json::{Escaped, Out, Raw};
+use crate::dialect::canon::enforced::indexed;
+use crate::wire::json::{Escaped, Out, Raw, Tape};
 
 /// The schema of a function without parameters.
 pub(super) const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
@@ -52,6 +53,8 @@ fn says_object(kind: Raw<'_>) -> bool {
 /// Whether OpenAI can enforce a schema: all objects are closed and require all their members, and it has nothing that
 /// the strict mode refuses. Source: platform.openai.com/docs/guides/structured-outputs.
 pub(super) fn is_strict(schema: Raw<'_>) -> bool {
+    let mut tape = Tape::default();
+    let Some(schema) = indexed(schema.as_str(), &mut tape) else { return false };
     // The root must be an object, not a choice.
     if schema.member("anyOf").is_some() {
         return false;
