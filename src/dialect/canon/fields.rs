@@ -35,8 +35,8 @@ impl Field {
         self
     }
 
-    /// Numbers are equal in any notation (`0`, `0.0`), and so is what is empty. For an object that may also be a string,
-    /// an empty string is none.
+    /// Numbers are equal in any notation (`0`, `0.0`), and so is what is empty. What may be an object or a string is
+    /// absent if it is an empty string.
     fn is_idle(&self, value: Raw<'_>) -> bool {
         let number = || value.number().filter(|number| Raw::new(self.idle).number() == Some(*number));
         let is_empty = || match self.idle {
