@@ -1,6 +1,6 @@
 //! Authenticates calls: checks the virtual key that a client presents, and finds the principal behind it.
 //!
-//! Use it if your service does not identify its users itself. If it does, put an `Arc<Principal>` into the request's
+//! Use it if your service does not identify its users itself. If it does, put a `Principal` into the request's
 //! extensions further out. You may then keep this layer or leave it out: it accepts a principal that is already there.
 //!
 //! - **Reads:** `authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, and of several the first that has

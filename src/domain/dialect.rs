@@ -24,10 +24,10 @@ pub enum Dialect {
     /// Anthropic Messages.
     Anthropic,
     /// OpenAI Chat Completions.
-    #[serde(rename = "openai_chat")]
+    #[serde(rename = "openai_chat", alias = "open_ai_chat")]
     OpenAiChat,
     /// OpenAI Responses.
-    #[serde(rename = "openai_responses")]
+    #[serde(rename = "openai_responses", alias = "open_ai_responses")]
     OpenAiResponses,
 }
 
@@ -176,7 +176,22 @@ fn prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dialect::*, Endpoint, Operation::*};
+    use super::{Dialect, Dialect::*, Endpoint, Operation::*};
+
+    #[test]
+    fn a_dialect_is_read_by_its_name_and_by_the_one_that_records_had_before() {
+        for (names, dialect) in [
+            (&["anthropic"][..], Anthropic),
+            (&["openai_chat", "open_ai_chat"], OpenAiChat),
+            (&["openai_responses", "open_ai_responses"], OpenAiResponses),
+        ] {
+            for name in names {
+                let read: Dialect = serde_json::from_value((*name).into()).expect(name);
+                assert_eq!(read, dialect);
+            }
+            assert_eq!(serde_json::to_value(dialect).expect("a word"), dialect.as_str());
+        }
+    }
 
     #[test]
     fn a_path_behind_a_prefix_that_is_not_ours_is_told_from_one_of_something_else() {

@@ -1,8 +1,9 @@
 //! The authenticated caller, and what they may do.
 //!
-//! Use it if your service already knows its users: put an `Arc<Principal>` into the request's extensions, and no
-//! virtual key is required. A principal carries everything that governs the caller, so stores hold no configuration.
-//! [`auth`](crate::auth) says what becomes of a request without a principal.
+//! Use it if your service already knows its users: put a `Principal` into the request's extensions, or an
+//! `Arc<Principal>` that calls share (which counts where both are there), and no virtual key is required. A principal
+//! carries everything that governs the caller, so stores hold no configuration. [`auth`](crate::auth) says what becomes
+//! of a request without a principal.
 //!
 //! ```
 //! use tollgate::domain::budget::Window;

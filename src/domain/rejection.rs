@@ -72,7 +72,8 @@ pub enum RejectionKind {
     ModelNotFound,
     /// Nothing is served under this path.
     NotFound,
-    /// A rule of the host does not let this request pass, whoever may be at fault.
+    /// A rule of the host refuses this request, as a [gate](crate::gate) may. A request that cannot be understood is an
+    /// `InvalidRequest`.
     NotPermitted,
     /// A limit on requests, tokens or concurrent calls is reached.
     RateLimited,

@@ -4,7 +4,7 @@
 //!
 //! - **Reads:** whatever an outer layer has left on the [`Call`]. A gate cannot touch the body or the answer; it leaves
 //!   edits and answer headers on the call.
-//! - **Records** that the gate let the call pass, under the name of its type, unless the gate has [noted](Call::note) a
+//! - **Records** what the gate has decided, under the name of its type, unless the gate has [noted](Call::note) a
 //!   decision itself.
 //! - **Answers** with the gate's [`Rejection`], in the client's dialect.
 //! - **Where:** inside of `IngestLayer` if it needs the model, outside if it can decide without the body.
@@ -22,7 +22,7 @@
 //! impl Gate for NoStreams {
 //!     async fn admit(&self, _parts: &mut Parts, call: &Call) -> Result<(), Rejection> {
 //!         match call.require_head()?.is_stream() {
-//!             true => Err(Rejection::new(RejectionKind::InvalidRequest, "streams are off here").param("stream")),
+//!             true => Err(Rejection::new(RejectionKind::NotPermitted, "streams are off here").param("stream")),
 //!             false => Ok(()),
 //!         }
 //!     }

@@ -58,8 +58,7 @@ impl GatewayBuilder {
     /// Adds an upstream under a name.
     ///
     /// The built-in routing, used unless the stages have a router of their own, sends models whose name starts with
-    /// `claude` to the first Anthropic upstream, and all other models to the first upstream that speaks Chat
-    /// Completions.
+    /// `claude` to the first Anthropic upstream, and all other models to the first upstream of another dialect.
     #[must_use]
     pub fn upstream<S, ResB>(mut self, name: impl Into<Arc<str>>, dialect: Dialect, service: S) -> Self
     where
@@ -126,8 +125,9 @@ impl GatewayBuilder {
     /// - The layer was set twice: the second would replace the first, with its keys and budgets.
     /// - The layer has both `admission` and `rate_limit` or `budget`.
     /// - The layer has a router of its own, and the builder has aliases, which only the built-in routing knows.
-    /// - With the built-in routing: there is an upstream that no model reaches (as the second of two that speak one
-    ///   dialect), an alias without models, or an alias for a model that no upstream serves.
+    /// - With the built-in routing: there is an upstream that no model reaches, an alias without models, or an alias for
+    ///   a model that no upstream serves. The second upstream that speaks Anthropic Messages is one that no model
+    ///   reaches, and so is the second of other dialects: use [`GatewayLayer::router`] to tell them apart.
     pub fn build(self) -> Result<Gateway, BuildError> {
         if let Some(problem) = self.problem() {
             return Err(problem);

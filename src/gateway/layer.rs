@@ -129,7 +129,7 @@ impl GatewayLayer {
         self
     }
 
-    /// Refuses callers whom the host has not identified (by an `Arc<Principal>` in the request's extensions, set before
+    /// Refuses callers whom the host has not identified (by a `Principal` in the request's extensions, set before
     /// this layer) with a 401, before the body is read. For a host that authenticates its users itself, but lets
     /// strangers come as far as this layer. With [`auth`](Self::auth), a key does as well.
     ///
@@ -177,7 +177,7 @@ impl GatewayLayer {
     }
 
     /// Passes paths that are no LLM endpoint to your own service, if the request has a key or the host has already
-    /// identified the caller (an `Arc<Principal>` in the request's extensions, set before this layer).
+    /// identified the caller (a `Principal` in the request's extensions, set before this layer).
     ///
     /// Gates do not run for these paths. Without this setting, a stack with keys, required principals, limits or budgets
     /// answers them with 404: what passes unread passes unpaid.

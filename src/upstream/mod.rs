@@ -3,7 +3,8 @@
 //! A [`Provider`] has the base URL, the credential and the timeouts. The HTTP client below it is any tower service:
 //! [`HttpClient`] (feature `upstream`), your own, or a test double. The next target is tried only after an error that
 //! proves that nothing was sent. That is an error which has one of these among its sources: a refused connection,
-//! [`NotSent`], or, with the feature `upstream`, a failed connect of hyper-util's client.
+//! [`NotSent`], or, with the feature `upstream`, a failed connect of hyper-util's client, or a server that refused an
+//! HTTP/2 stream without processing it.
 //!
 //! - **Reads:** the request made by the dispatch. **Removes** the client's credentials, cookies, hop-by-hop and
 //!   forwarding headers, and adds the credential last.

@@ -72,7 +72,8 @@ impl Journal {
     /// noticed.
     #[must_use]
     pub fn at(dir: impl AsRef<Path>) -> JournalOptions {
-        let dir = dir.as_ref().to_owned();
+        // The working directory may change, and the journal's must not.
+        let dir = std::path::absolute(&dir).unwrap_or_else(|_| dir.as_ref().to_owned());
         JournalOptions { dir, segment: 32 << 20, keep: 256 << 20, most: 8 << 30, calls: 65_536 }
     }
 

@@ -159,7 +159,9 @@ impl Writer {
                 }
                 Item::Released => self.put_released(),
                 Item::Look(id) => {
-                    if let Some(seen) = self.calls.seen_of(&id).filter(|_| !self.is_scarce()) {
+                    if !self.is_scarce()
+                        && let Some(seen) = self.calls.seen_of(&id)
+                    {
                         self.put_seen(seen);
                     }
                 }

@@ -158,7 +158,7 @@ impl fmt::Display for SqliteError {
             SqliteErrorKind::Removed => {
                 write!(
                     f,
-                    "{path} was removed, moved or replaced while it was open; put it back, or restart the gateway"
+                    "{path} was removed, moved or replaced while it was open; put the right file there and restart the gateway"
                 )
             }
             SqliteErrorKind::NotADatabase => {

@@ -1,6 +1,7 @@
 //! Whether the file that is open still has its name. A removed file can be read and written on, but nobody will ever see
-//! it again, and a new connection would open another one.
+//! it again, and a new connection opens whatever has the name then. So from then on none is believed.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +26,7 @@ type Id = (u64, u64);
 impl Same {
     /// The file that has this name now.
     pub(super) fn of(path: &Path) -> Self {
-        Same { id: id(path), looked: AtomicU64::new(0), is_another: AtomicBool::new(false) }
+        Same { id: id(path).ok().flatten(), looked: AtomicU64::new(0), is_another: AtomicBool::new(false) }
     }
 
     /// For a database of the host's, which is the host's to watch.
@@ -33,13 +34,13 @@ impl Same {
         Same { id: None, looked: AtomicU64::new(0), is_another: AtomicBool::new(false) }
     }
 
-    /// Fails while the name is that of no file, or of another one.
+    /// Fails once the name was found to be that of no file, or of another one.
     pub(super) fn check(&self, path: &Path) -> Result<(), SqliteError> {
         let Some(own) = self.id else { return Ok(()) };
         let (now, looked) = (millis(SystemClock.elapsed()), self.looked.load(Ordering::Relaxed));
         if now >= looked.saturating_add(millis(EVERY)) {
             self.looked.store(now, Ordering::Relaxed);
-            self.is_another.store(id(path) != Some(own), Ordering::Relaxed);
+            self.is_another.fetch_or(is_another(path, own), Ordering::Relaxed);
         }
         match self.is_another.load(Ordering::Relaxed) {
             true => Err(SqliteError::new(path, SqliteErrorKind::Removed)),
@@ -52,14 +53,23 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[cfg(unix)]
-fn id(path: &Path) -> Option<Id> {
-    use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
+fn is_another(path: &Path, own: Id) -> bool {
+    match id(path) {
+        Ok(found) => found.is_some_and(|found| found != own),
+        // Any other error says nothing about the file.
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
-#[cfg(not(unix))]
-fn id(_: &Path) -> Option<Id> {
-    None
+/// `None` where files cannot be told apart.
+fn id(path: &Path) -> io::Result<Option<Id>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).map(|found| Some((found.dev(), found.ino())))
+    }
+    #[cfg(not(unix))]
+    {
+        std::fs::metadata(path).map(|_| None)
+    }
 }
