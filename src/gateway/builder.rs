@@ -125,8 +125,8 @@ impl GatewayBuilder {
     /// - The layer was set twice: the second would replace the first, with its keys and budgets.
     /// - The layer has both `admission` and `rate_limit` or `budget`.
     /// - The layer has a router of its own, and the builder has aliases, which only the built-in routing knows.
-    /// - With the built-in routing: there is an upstream that no model reaches, an alias without models, or an alias for
-    ///   a model that no upstream serves. The second upstream that speaks Anthropic Messages is one that no model
+    /// - With the built-in routing: there is an upstream that no model reaches, an alias without models, or an alias
+    ///   for a model that no upstream serves. The second upstream that speaks Anthropic Messages is one that no model
     ///   reaches, and so is the second of other dialects: use [`GatewayLayer::router`] to tell them apart.
     pub fn build(self) -> Result<Gateway, BuildError> {
         if let Some(problem) = self.problem() {
