@@ -28,7 +28,8 @@
 //! **Pepper.** Keys are hashed with a pepper. It comes from `TOLLGATE_PEPPER`, or from a file beside the database. The
 //! gateway refuses to start with a pepper under which no key in the database was minted. It can tell only if this
 //! program minted the first of those keys. To change the pepper, put the old one into the file and the new one into
-//! `TOLLGATE_PEPPER`.
+//! `TOLLGATE_PEPPER`. The gateway also refuses to start if the file with the pepper is there and the database is not:
+//! without its keys it would be open to everybody.
 //!
 //! **Journal.** `--journal DIR` writes every call down before it is sent, so that a crash loses no record. The next
 //! start corrects the budgets of calls that a crash cut off.
@@ -147,6 +148,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Command::Keys(keys) => return keys.run().await,
     };
     let stop = serve::Stop::new()?;
+    if let Database::Sqlite(path) = &args.database {
+        peppers::check_not_lost(Path::new(path))?;
+    }
     // Without a database there are no keys: refuse before any file is created.
     if args.mint.is_empty() && !args.database.exists() {
         may_be_open(args.listen)?;

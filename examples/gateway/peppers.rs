@@ -129,6 +129,20 @@ impl Peppers {
     }
 }
 
+/// Refuses a database that is missing while its pepper is there, as where a file was lost or a volume is not mounted.
+/// The gateway would begin anew without keys, and let everybody in.
+pub(crate) fn check_not_lost(database: &Path) -> Result<(), String> {
+    let pepper = database.with_extension("pepper");
+    match pepper.exists() && !database.exists() {
+        true => Err(format!(
+            "{} is there but {} is not: restore the file, or remove the pepper to begin anew",
+            pepper.display(),
+            database.display()
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The marks of the peppers that keys of this file were minted under, if they are kept.
 async fn known(database: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let mut file = connect(database).await?;

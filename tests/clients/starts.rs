@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "what a first start left that was killed is in the way of no later one",
             a_killed_start_is_in_nobodys_way,
         ),
+        trial("a database that is missing beside its pepper opens no gateway", a_missing_database_opens_nothing),
     ]
 }
 
@@ -105,4 +106,34 @@ fn a_killed_start_is_in_nobodys_way() {
     assert_eq!(call(&gateway, gateway.key("ada")).0, 200);
     end(gateway);
     assert_eq!(left().count(), 1, "and it leaves nothing of its own");
+}
+
+/// As after a volume was not mounted.
+fn a_missing_database_opens_nothing() {
+    let path = temporary("missing");
+    let first = on(&path, "missing-1", Some("name=ada"));
+    let key = first.key("ada").to_owned();
+    end(first);
+    let (away, pepper) = (path.with_extension("away"), path.with_extension("pepper"));
+    fs::rename(&path, &away).expect("it was made");
+    let database = url(&path);
+    for mint in [&[][..], &["--mint", "name=eve"]] {
+        let output = failed(command().args(["--database", &database]).args(mint));
+        let said = String::from_utf8_lossy(&output.stderr);
+        let why = format!(
+            "{} is there but {} is not: restore the file, or remove the pepper to begin anew",
+            pepper.display(),
+            path.display()
+        );
+        assert!(said.contains(&why), "{said}");
+        assert!(output.stdout.is_empty() && !path.exists(), "nothing is made in its place");
+    }
+    fs::rename(&away, &path).expect("it is there");
+    let second = on(&path, "missing-2", None);
+    assert_eq!((call(&second, &key).0, call(&second, "any").0), (200, 401));
+    end(second);
+
+    fs::remove_file(&path).expect("it is there");
+    fs::remove_file(&pepper).expect("it was made");
+    end(on(&path, "missing-3", None));
 }
