@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Serve(Args),
     /// `audit verify PATH`, `audit export DIRECTORY`, `audit content FILE CALL [JOURNAL]`.
     Audit(Audit),
-    /// `mint KEY …`, `revoke NAME …`, `keys`: the keys of a file, beside the gateway that serves them.
+    /// `mint KEY …`, `change KEY …`, `revoke NAME …`, `keys`: the keys of a file, beside the gateway that serves them.
     Keys(Keys),
 }
 
@@ -74,7 +74,7 @@ impl Command {
         let first = parser.try_raw_args().and_then(|args| args.peek().map(OsStr::to_os_string));
         let command = match first.as_deref().and_then(OsStr::to_str) {
             Some("audit") => Audit::parse(&mut parser),
-            Some("mint" | "revoke" | "keys") => Keys::parse(&mut parser),
+            Some("mint" | "change" | "revoke" | "keys") => Keys::parse(&mut parser),
             _ => Args::parse(&mut parser),
         };
         command.map_err(|error| match error.is::<lexopt::Error>() {

@@ -2,6 +2,7 @@
 pub(crate) const USAGE: &str = "\
 gateway [OPTIONS]                      serve
 gateway mint KEY … [--database …]      make keys as --mint does, while a gateway is running
+gateway change KEY … [--database …]    change what keys may do as --mint does, but not their secrets
 gateway revoke NAME … [--database …]   revoke keys while a gateway is running
 gateway keys [--database …]            list the keys, what they may do, and what they have spent
 gateway audit verify PATH [--anchor SEQ:HASH]

@@ -1,5 +1,7 @@
-//! The keys of a file, beside the gateway that serves them: `mint`, `revoke` and `keys` open it, do one thing, and end.
+//! The keys of a file, beside the gateway that serves them: `mint`, `change`, `revoke` and `keys` open it, do one
+//! thing, and end.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,6 +15,7 @@ use tollgate::store::key::KeyRegistry;
 use tollgate::store::sqlite::Sqlite;
 
 use crate::args::{Command, Database};
+use crate::change;
 use crate::mint::{self, Mint};
 use crate::peppers::Peppers;
 use crate::powers;
@@ -29,6 +32,8 @@ pub(crate) struct Keys {
 enum What {
     /// `mint KEY …`
     Mint(Vec<Mint>),
+    /// `change KEY …`
+    Change(Vec<Mint>),
     /// `revoke NAME …`
     Revoke(Vec<String>),
     /// `keys`
@@ -52,9 +57,10 @@ impl Keys {
             ("keys", 0) => What::List,
             ("revoke", 1..) => What::Revoke(words.collect()),
             ("mint", 1..) => What::Mint(mint::several("mint", words)?),
+            ("change", 1..) => What::Change(mint::several("change", words)?),
             _ => {
-                let usage =
-                    "usage: mint KEY [KEY …], revoke NAME [NAME …] or keys, each with [--database sqlite://FILE]";
+                let usage = "usage: mint KEY [KEY …], change KEY [KEY …], revoke NAME [NAME …] or keys, each with \
+                             [--database sqlite://FILE]";
                 return Err(usage.into());
             }
         };
@@ -93,11 +99,17 @@ impl Keys {
                 }
                 mint::all("mint", new, &keys, &peppers).await?;
             }
+            What::Change(changes) => change::all(&changes, &keys).await?,
             What::Revoke(names) => {
+                // None is revoked where one of them is misspelt.
+                mint::check_known(&keys, "revoke", &names).await?;
+                let mut heard = Ok(());
                 for name in names {
                     mint::revoke(&keys, "revoke", &name).await?;
-                    say(format_args!("revoked {name}"))?;
+                    // That nobody reads this must not leave the other keys good.
+                    heard = heard.and(say(format_args!("revoked {name}")));
                 }
+                heard.map_err(|error| format!("every key is revoked, but that could not be printed: {error}"))?;
             }
             What::List => list(&keys, &database.budgets()).await?,
         }
@@ -129,17 +141,24 @@ fn line(key: &KeyRecord, standings: &[Standing]) -> String {
         Some(at) => format!("expires at {at}"),
         None => "good".to_owned(),
     };
-    // A name may have any letters. One that could be taken for the rest of a line, or for another, is quoted.
-    let name = match &*key.principal.name {
-        name if name.contains([':', ';', '"', '\n']) => format!("{name:?}"),
-        name => name.to_owned(),
-    };
-    let mut line = format!("{name}: {state}; {}", powers::said(&key.principal));
+    let mut line = format!("{}: {state}; {}", shown(&key.principal.name), powers::said(&key.principal));
     for Standing { budget, spent, held, .. } in
         standings.iter().filter(|standing| standing.spent > Money::ZERO || standing.held > Money::ZERO)
     {
         let _ = write!(line, "; {spent} spent and {held} held of {}", powers::amount(budget));
     }
-    // Nor does anything else end a line.
+    printable(&line)
+}
+
+/// Replaces what would end a line, or change what a terminal shows.
+pub(crate) fn printable(line: &str) -> String {
     line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+/// A name may have any letters. One that could be taken for the rest of a line, or for another, is quoted.
+pub(crate) fn shown(name: &str) -> Cow<'_, str> {
+    match name.contains([':', ';', '"', '\n']) {
+        true => format!("{name:?}").into(),
+        false => name.into(),
+    }
 }

@@ -18,6 +18,10 @@
 //! `mint name=alice,…` does the same beside a gateway that runs with the same `--database`. `keys` lists all keys, what
 //! they may do, and what they have spent.
 //!
+//! **Changing keys.** `change name=alice,budget=10/day`, run beside the gateway with the same `--database`, changes
+//! what the key may do, and leaves its secret and what it has spent as they are. Parts are named as for `--mint`. The
+//! gateway knows of it within 5 seconds. If one of several keys cannot be changed, none is.
+//!
 //! **Revoking keys.** `revoke alice`, run beside the gateway with the same `--database`, revokes the key within 5
 //! seconds. Answers that have begun go on to their end. `--revoke alice` revokes the key at a start, before anybody is
 //! served. It also sends the event to `--notify`, which `revoke` does not.
@@ -61,6 +65,7 @@ mod serve;
 mod args;
 mod audit;
 mod calls;
+mod change;
 mod ending;
 mod help;
 mod keys;
@@ -166,6 +171,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("--listen {listen}: {error}"))?;
     let address = listener.local_addr()?;
+    mint::check_known(&*storage.stores.keys, "--revoke", &args.revoke).await?;
     for name in &args.revoke {
         mint::revoke(&*storage.stores.keys, "--revoke", name).await?;
     }

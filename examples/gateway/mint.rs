@@ -172,7 +172,11 @@ impl Mint {
     }
 
     /// Returns the existing key of this name, if any, and the principal that the key will have once it is minted.
-    async fn look(&self, how: &str, keys: &dyn KeyRegistry) -> Result<(Option<KeyRecord>, Principal), Box<dyn Error>> {
+    pub(crate) async fn look(
+        &self,
+        how: &str,
+        keys: &dyn KeyRegistry,
+    ) -> Result<(Option<KeyRecord>, Principal), Box<dyn Error>> {
         let before = keys.named(&self.name).await?.map(|record| KeyRecord::clone(&record));
         let principal =
             before.as_ref().map_or_else(|| Principal::new(&*self.name), |record| Principal::clone(&record.principal));
@@ -277,6 +281,16 @@ pub(crate) fn several(how: &str, texts: impl IntoIterator<Item = String>) -> Res
 /// Whether a key was revoked or has expired: it opens nothing, and a new secret would not change that.
 pub(crate) fn is_over(key: &KeyRecord) -> bool {
     !key.is_good_at(jiff::Timestamp::now())
+}
+
+/// Refuses a name that no key has. `how` is the option or command, for error messages.
+pub(crate) async fn check_known(keys: &dyn KeyRegistry, how: &str, names: &[String]) -> Result<(), Box<dyn Error>> {
+    for name in names {
+        if keys.named(name).await?.is_none() {
+            return Err(format!("{how}: there is no key {name}").into());
+        }
+    }
+    Ok(())
 }
 
 /// Revokes the key of this name, unless it is revoked already. `how` is the option or command, for error messages.

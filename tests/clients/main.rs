@@ -11,6 +11,7 @@
 
 mod audit;
 mod audit_says;
+mod changing;
 mod claude_code;
 mod examples;
 mod gateway;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let mut trials = process::trials();
     trials.extend(keys::trials());
     trials.extend(starts::trials());
+    trials.extend(changing::trials());
     trials.extend(operating::trials());
     trials.extend(audit::trials());
     trials.extend(audit_says::trials());
