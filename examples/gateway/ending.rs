@@ -47,6 +47,7 @@ pub(crate) async fn end(
         ending.within(KEPT, || "some content was not written".to_owned(), content.flush()).await;
     }
     ending.within(WRITTEN, || "the audit trail is not completely written".to_owned(), storage.audit.flush()).await;
+    ending.left.extend(unrecorded(storage));
     let closed = ending.within(CLOSED, || "the database is not closed".to_owned(), storage.close()).await;
     if let Some(Err(error)) = closed {
         ending.left.push(chain(&*error));
@@ -55,6 +56,31 @@ pub(crate) async fn end(
         true => Ok(()),
         false => Err(ending.left.join("; ").into()),
     }
+}
+
+/// What the audit trail has not written or handed on, after its flush.
+fn unrecorded(storage: &Storage) -> Vec<String> {
+    let status = storage.audit.status();
+    let mut left = Vec::new();
+    // The trail looks for its files now and then only, and may not have noticed yet.
+    let is_gone = storage.journal.as_ref().is_some_and(|journal| !journal.is_dir());
+    let may_be_lost = status.is_refusing || is_gone;
+    if may_be_lost {
+        let what = match &storage.journal {
+            Some(journal) => format!("the journal {} cannot be written", journal.display()),
+            None => "the audit trail cannot be written".to_owned(),
+        };
+        left.push(format!("{what}: records of the last calls may be lost; see the errors above"));
+    }
+    for (sink, lines) in status.behind.iter().filter(|(_, lines)| *lines > 0) {
+        left.push(match may_be_lost {
+            true => format!("{sink} has not received the last {lines} lines of the journal"),
+            false => format!(
+                "{sink} has not received the last {lines} lines of the journal: it gets them after the next start with it"
+            ),
+        });
+    }
+    left
 }
 
 impl Ending {

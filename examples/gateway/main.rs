@@ -55,8 +55,8 @@
 //! of it.
 //!
 //! **Stopping.** On Ctrl-C or SIGTERM the gateway takes no new connections and gives streams 30 seconds to end. It then
-//! takes up to 10 more seconds to write everything down. If a step does not finish in time, the log names it and the
-//! exit code is 1. One more Ctrl-C cuts the streams, and leaves the rest one second.
+//! takes up to 10 more seconds to write everything down. If a step does not finish in time, or the trail could not be
+//! written or handed on completely, the last line of the log names it and the exit code is 1. One more Ctrl-C cuts the streams, and leaves the rest one second.
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]
@@ -224,7 +224,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
     began(&args, address, minted, &answers).await;
     let (stop, is_urgent) = serve::until(stop, listener, app).await?;
     ending::end(stop, is_urgent, &settlements, &storage).await?;
-    tracing::info!("stopped: every call is settled and recorded");
+    match storage.audit.status().left_out {
+        0 => tracing::info!("stopped: every call is settled and recorded"),
+        left_out => tracing::info!(
+            left_out,
+            "stopped: every call is settled, and recorded unless it was refused without a good key when too many were"
+        ),
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Opens the stores, the audit trail and the content file.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct Storage {
     /// Keeps the content of prompts and answers. `None` without `--content`.
     pub(crate) content: Option<ContentLayer>,
     pub(crate) peppers: Peppers,
+    /// The directory of the journal, if there is one.
+    pub(crate) journal: Option<PathBuf>,
     database: Option<Sqlite>,
     contents: Option<Sqlite>,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Stores {
 /// The audit trail, and what a journal adds to it.
 struct Trails {
     audit: AuditLayer,
+    journal: Option<PathBuf>,
     events: Option<Events>,
     sealer: Option<Sealer>,
 }
@@ -82,7 +85,7 @@ impl Storage {
         peppers: Peppers,
         database: Option<Sqlite>,
     ) -> Result<Self, Box<dyn Error>> {
-        let Trails { audit, events, sealer } = trails;
+        let Trails { audit, journal, events, sealer } = trails;
         let Stores { keys, limits, budgets } = stores;
         // Revoking a key through this registry sends an event.
         let keys = match events.clone() {
@@ -98,7 +101,7 @@ impl Storage {
             }
             None => (None, None),
         };
-        Ok(Storage { stores, audit, events, content, peppers, database, contents })
+        Ok(Storage { stores, audit, events, content, peppers, journal, database, contents })
     }
 
     /// Closes the databases. Call it after the last settlement and record.
@@ -150,7 +153,7 @@ async fn trails(
     budgets: &impl BudgetStore,
 ) -> Result<Trails, Box<dyn Error>> {
     let Some(dir) = &trail.journal else {
-        return Ok(Trails { audit: AuditLayer::new(sink), events: None, sealer: None });
+        return Ok(Trails { audit: AuditLayer::new(sink), journal: None, events: None, sealer: None });
     };
     match std::fs::create_dir(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -175,5 +178,6 @@ async fn trails(
         let slack = Slack::new(url, HttpClient::new()?).map_err(|error| format!("--notify: {error}"))?;
         journal = journal.notify("slack", slack)?;
     }
-    Ok(Trails { audit: AuditLayer::journaled(journal), events: Some(events), sealer: Some(sealer) })
+    let (audit, dir) = (AuditLayer::journaled(journal), Some(dir.clone()));
+    Ok(Trails { audit, journal: dir, events: Some(events), sealer: Some(sealer) })
 }

@@ -23,6 +23,7 @@ mod python;
 #[path = "../support/skip.rs"]
 mod skip;
 mod starts;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     trials.extend(keys::trials());
     trials.extend(starts::trials());
     trials.extend(changing::trials());
+    trials.extend(stopping::trials());
     trials.extend(operating::trials());
     trials.extend(audit::trials());
     trials.extend(audit_says::trials());
