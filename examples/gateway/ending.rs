@@ -13,12 +13,23 @@ use crate::serve::Stop;
 use crate::storage::Storage;
 
 /// The deadline of each step, counted from the beginning. A step that hangs leaves time for the steps after it.
-const SETTLED: Duration = Duration::from_secs(4);
-const KEPT: Duration = Duration::from_secs(6);
-const WRITTEN: Duration = Duration::from_secs(9);
-const CLOSED: Duration = Duration::from_secs(10);
-/// How much shorter the deadlines are after another stop signal: one second in all.
-const FASTER: u32 = 10;
+const SETTLED: Deadline = Deadline::of(4_000, 2_000);
+const KEPT: Deadline = Deadline::of(6_000, 2_200);
+const WRITTEN: Deadline = Deadline::of(9_000, 2_800);
+const CLOSED: Deadline = Deadline::of(10_000, 3_000);
+
+#[derive(Clone, Copy)]
+struct Deadline {
+    in_time: Duration,
+    /// The same, counted from another stop signal.
+    in_haste: Duration,
+}
+
+impl Deadline {
+    const fn of(in_time: u64, in_haste: u64) -> Self {
+        Deadline { in_time: Duration::from_millis(in_time), in_haste: Duration::from_millis(in_haste) }
+    }
+}
 
 struct Ending {
     stop: Stop,
@@ -28,7 +39,7 @@ struct Ending {
     left: Vec<String>,
 }
 
-/// Waits until everything is written down, then closes the files. Takes at most 10 seconds, or 1 after a second signal.
+/// Waits until everything is written down, then closes the files. Takes at most 10 seconds, or 3 after a second signal.
 pub(crate) async fn end(
     stop: Stop,
     is_urgent: bool,
@@ -87,14 +98,14 @@ impl Ending {
     /// Returns the output of `work` if it ends by the deadline. Otherwise gives it up and notes what is `left` undone.
     async fn within<T>(
         &mut self,
-        by: Duration,
+        by: Deadline,
         left: impl FnOnce() -> String,
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let mut work = pin!(work);
         loop {
-            let in_time = self.began + by;
-            let by = self.is_urgent_since.map_or(in_time, |since| in_time.min(since + by / FASTER));
+            let in_time = self.began + by.in_time;
+            let by = self.is_urgent_since.map_or(in_time, |since| in_time.min(since + by.in_haste));
             tokio::select! {
                 biased;
                 done = &mut work => return Some(done),

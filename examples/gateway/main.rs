@@ -56,7 +56,8 @@
 //!
 //! **Stopping.** On Ctrl-C or SIGTERM the gateway takes no new connections and gives streams 30 seconds to end. It then
 //! takes up to 10 more seconds to write everything down. If a step does not finish in time, or the trail could not be
-//! written or handed on completely, the last line of the log names it and the exit code is 1. One more Ctrl-C cuts the streams, and leaves the rest one second.
+//! written or handed on completely, the last line of the log names it and the exit code is 1. One more Ctrl-C
+//! cuts the streams, which tells their clients why, and leaves the rest three seconds.
 #![expect(clippy::disallowed_methods, reason = "a program asks its own clock")]
 
 #[path = "../support/serve.rs"]
@@ -68,6 +69,7 @@ mod calls;
 mod change;
 mod ending;
 mod help;
+mod hurry;
 mod keys;
 mod local;
 mod mint;
@@ -152,7 +154,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Command::Audit(audit) => return audit::run(audit).await,
         Command::Keys(keys) => return keys.run().await,
     };
-    let stop = serve::Stop::new()?;
+    let (stop, hurry) = (serve::Stop::new()?, hurry::Hurry::new()?);
     if let Database::Sqlite(path) = &args.database {
         peppers::check_not_lost(Path::new(path))?;
     }
@@ -222,7 +224,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     drop(first);
     began(&args, address, minted, &answers).await;
-    let (stop, is_urgent) = serve::until(stop, listener, app).await?;
+    let (stop, is_urgent) = hurry::until(stop, hurry, listener, app).await?;
     ending::end(stop, is_urgent, &settlements, &storage).await?;
     match storage.audit.status().left_out {
         0 => tracing::info!("stopped: every call is settled and recorded"),

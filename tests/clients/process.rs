@@ -27,9 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("without keys no web page may call, nor a name that is not this machine's", no_web_page_may_call),
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
         trial("small events of a stream do not wait for acknowledgements", small_events_do_not_wait),
-        trial("a second Ctrl-C hangs up on what is running, and settles it", a_second_wish_hangs_up),
         trial("what hangs at the end is named ten seconds later, and the exit says so", what_hangs_is_named),
-        trial("a second Ctrl-C gives what hangs at the end no more than a second", a_second_wish_gives_a_second),
+        trial("a second Ctrl-C gives what hangs at the end no more than three seconds", a_second_wish_gives_three_seconds),
         trial("what --mint and --database cannot mean is refused clearly", bad_arguments_are_refused),
         trial("a listener beyond loopback is refused", a_listener_beyond_loopback_is_refused),
         trial("a base URL that is the gateway itself is refused", a_loop_is_refused),
@@ -112,24 +111,6 @@ fn no_web_page_may_call() {
     gateway.assert_exits_well();
 }
 
-fn a_second_wish_hangs_up() {
-    let gateway = Gateway::start("hangs-up");
-    let mut stream = ask(gateway.addr, "sim:deltas=400,delay=50");
-    let mut seen = read_until(&mut stream, "content_block_delta", 1);
-    gateway.interrupt();
-    let refused = (0..1000).any(|_| {
-        std::thread::sleep(Duration::from_millis(5));
-        TcpStream::connect(gateway.addr).is_err()
-    });
-    assert!(refused, "it still listens, five seconds after it was asked to stop");
-    seen += &read_until(&mut stream, "content_block_delta", 2);
-    gateway.interrupt();
-    // The read ends with an error or with the end of the answer.
-    let _ = stream.read_to_string(&mut seen);
-    assert!(!seen.contains("message_stop"), "{seen}");
-    gateway.assert_exits_well();
-}
-
 /// A gateway that was asked to stop and whose last stream has just ended. Another connection has locked its database
 /// file since the stream began, so the call can be neither settled nor recorded until the lock is dropped.
 fn hanging(name: &str) -> (Gateway, Holds) {
@@ -166,14 +147,14 @@ fn what_hangs_is_named() {
     );
 }
 
-fn a_second_wish_gives_a_second() {
+fn a_second_wish_gives_three_seconds() {
     let (gateway, _holds) = hanging("hangs-twice");
     let began = SystemClock.elapsed();
     gateway.interrupt();
     let (status, log) = gateway.end();
     let took = SystemClock.elapsed() - began;
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
     assert!(log.contains("calls are not settled: "), "{log}");
 }
 
@@ -263,7 +244,7 @@ fn asked(addr: SocketAddr, headers: &str, prompt: &str) -> BufReader<TcpStream> 
     posted(addr, "/v1/messages", headers, prompt)
 }
 
-fn posted(addr: SocketAddr, path: &str, headers: &str, prompt: &str) -> BufReader<TcpStream> {
+pub(crate) fn posted(addr: SocketAddr, path: &str, headers: &str, prompt: &str) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(addr).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
     send(&mut stream, path, headers, prompt);

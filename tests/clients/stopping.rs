@@ -1,18 +1,24 @@
 //! How the example gateway ends: what its last line and its exit code say of records, and of streams that are cut.
 
 use std::fs;
+use std::io::{BufRead as _, Read as _};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
+use tollgate::domain::clock::{Clock as _, SystemClock};
 
-use crate::audit::journal;
+use crate::audit::{audit, journal};
 use crate::gateway::Gateway;
 use crate::keys::{call, temporary};
+use crate::process::posted;
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a journal that was removed is an error at the end", a_removed_journal_is_an_error),
         trial("an event that nobody has heard is an error at the end", an_untold_event_is_an_error),
+        trial("a second Ctrl-C cuts what is running, tells its client, and settles it", a_second_wish_cuts),
     ]
 }
 
@@ -53,4 +59,51 @@ fn an_untold_event_is_an_error() {
     first.assert_exits_well();
     let second = Gateway::with("untold-2", &[&args[..], &["--revoke", "ada"]].concat(), 0);
     assert_ends_badly(second, &["slack has not received the last ", ": it gets them after the next start with it"]);
+}
+
+/// One stream for each family of clients.
+fn a_second_wish_cuts() {
+    let directory = journal("cut-journal").display().to_string();
+    let arguments = ["--database", "memory:", "--journal", &directory, "--mint", "name=ada"];
+    let gateway = Gateway::with("cut", &arguments, 1);
+    let headers = format!("host: localhost\r\nx-api-key: {}\r\n", gateway.key("ada"));
+    let mut streams = ["/v1/messages", "/v1/chat/completions"].map(|path| {
+        let mut stream = posted(gateway.addr, path, &headers, "sim:deltas=400,delay=50");
+        let mut seen = String::new();
+        while !seen.contains("\ndata: ") {
+            assert!(stream.read_line(&mut seen).expect("a head, and a beginning") > 0, "{seen}");
+        }
+        (stream, seen)
+    });
+    gateway.interrupt();
+    let refused = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        TcpStream::connect(gateway.addr).is_err()
+    });
+    assert!(refused, "it still listens, five seconds after it was asked to stop");
+    for (stream, seen) in &mut streams {
+        let before = seen.len();
+        while !seen[before..].contains("\ndata: ") {
+            assert!(stream.read_line(seen).expect("more of the answer") > 0, "{seen}");
+        }
+    }
+    let began = SystemClock.elapsed();
+    gateway.interrupt();
+    for ((stream, seen), error) in streams.iter_mut().zip([
+        r#"event: error
+data: {"type":"error","error":{"type":"overloaded_error","message":"the gateway is shutting down"#,
+        r#"data: {"error":{"message":"the gateway is shutting down"#,
+    ]) {
+        // The read ends with an error or with the end of the answer.
+        let _ = stream.read_to_string(seen);
+        assert!(seen.contains(error), "{seen}");
+        assert!(!seen.contains("message_stop") && !seen.contains("[DONE]"), "{seen}");
+    }
+    gateway.assert_exits_well();
+    let took = SystemClock.elapsed() - began;
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let exported = audit(&["export", &directory]);
+    let lines = String::from_utf8(exported.stdout).expect("text");
+    assert_eq!(lines.matches(r#""end":"cut""#).count(), 2, "{lines}");
+    assert_eq!(lines.matches("the gateway is shutting down").count(), 2, "{lines}");
 }
