@@ -5,9 +5,9 @@ use std::error::Error;
 use tollgate::store::key::KeyRegistry;
 
 use crate::keys::{printable, shown};
-use crate::mint::{Mint, is_over};
-use crate::powers;
+use crate::mint::{Mint, is_over, joined};
 use crate::welcome::say;
+use crate::{powers, teams};
 
 /// Changes the keys, and prints what changed of each. None is changed where one of them cannot be.
 pub(crate) async fn all(changes: &[Mint], keys: &dyn KeyRegistry) -> Result<(), Box<dyn Error>> {
@@ -36,5 +36,6 @@ pub(crate) async fn all(changes: &[Mint], keys: &dyn KeyRegistry) -> Result<(), 
         let line = printable(&format!("changed {}: {said}", shown(name)));
         heard = heard.and(say(format_args!("{line}")));
     }
+    teams::warn("change", &joined(changes), keys).await;
     Ok(heard.map_err(|error| format!("every key is changed, but what changed could not be printed: {error}"))?)
 }

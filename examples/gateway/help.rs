@@ -14,6 +14,7 @@ gateway audit content FILE CALL [PATH] exit codes: 1: something is wrong; 2: not
   --mint KEY         make a key and print it; if the key exists, give it a new secret and change only what is named:
                      'name=ada,budget=5/day,rpm=60,tpm=100000,parallel=4,models=claude-*,
                      models=gpt-*,user=ada@example.com,team=search,team-budget=100/month,content=redacted'
+                     team-budget covers only the keys that name it: give it to every member
                      remove a setting by budget=none, rpm=none and the like, 'models=*', content=default
   --revoke NAME      revoke a key before serving
   --journal DIR      record every call on disk before it is sent

@@ -22,7 +22,7 @@ use crate::powers;
 use crate::welcome::say;
 
 /// Keys read at a time.
-const PAGE: usize = 100;
+pub(crate) const PAGE: usize = 100;
 
 pub(crate) struct Keys {
     file: String,

@@ -12,6 +12,8 @@
 //! - A part that you do not name stays as it was.
 //! - A part that you name replaces all of what was there: `budget=2/day` replaces all of the key's own budgets.
 //! - `budget=none`, `rpm=none` and the like take a part away, as do `models=*` and `content=default`.
+//! - A `team-budget` covers only the keys that name it: give it to every member. The log warns of a key that joins a team
+//!   without one that another key of that team has.
 //! - The log says what changed.
 //! - A key that was revoked or has expired is left as it is.
 //!
@@ -77,6 +79,7 @@ mod peppers;
 mod powers;
 mod providers;
 mod storage;
+mod teams;
 mod welcome;
 
 use std::error::Error;

@@ -14,14 +14,14 @@ use tollgate::store::key::{KeyRegistry, Put};
 
 use crate::args::kept;
 use crate::peppers::Peppers;
-use crate::powers;
 use crate::welcome::say;
+use crate::{powers, teams};
 
 /// A key to mint, parsed from `name=alice,budget=5/day,rpm=10,tpm=1000,parallel=4,models=claude-*`.
 ///
 /// - Only `name` is required.
 /// - `budget`, `team-budget` and `models` may be repeated: `budget=20/rolling 1h`, `budget=5/day (Europe/Berlin)`.
-/// - `user` and `team` say whose the key is. `team-budget=100/month` is shared by the team.
+/// - `user` and `team` say whose the key is. `team-budget=100/month` is shared by the keys of the team that name it.
 /// - `content=redacted` says how much is kept of the content of its calls.
 ///
 /// If a key of that name exists, a part that is left out stays as it was. A part that is named replaces the old value.
@@ -117,6 +117,12 @@ impl Mint {
     /// Whether this asks to keep any content of the key's calls.
     pub(crate) fn keeps_content(&self) -> bool {
         self.content.flatten().is_some_and(|keep| keep != Keep::Nothing)
+    }
+
+    /// Whether this makes the key one of a team, and does not say that it has no part in the budget of that team.
+    pub(crate) fn joins(&self) -> bool {
+        let is_without = self.team_budgets.as_ref().is_some_and(Vec::is_empty);
+        matches!(self.team, Some(Some(_))) && !is_without
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -250,6 +256,7 @@ pub(crate) async fn all(
     peppers: &Peppers,
 ) -> Result<Option<VirtualKey>, Box<dyn Error>> {
     let mut first = None;
+    let joined = joined(&mint);
     for one in mint {
         let name = one.name().to_owned();
         if let Some(key) = one.into(how, keys, peppers).await? {
@@ -262,7 +269,13 @@ pub(crate) async fn all(
             first.get_or_insert(key);
         }
     }
+    teams::warn(how, &joined, keys).await;
     Ok(first)
+}
+
+/// The names of the keys that become those of a team.
+pub(crate) fn joined(mint: &[Mint]) -> Vec<String> {
+    mint.iter().filter(|one| one.joins()).map(|one| one.name.clone()).collect()
 }
 
 /// Parses several keys to mint. `how` is the option or command, for error messages.

@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             a_key_is_changed_while_it_is_served,
         ),
         trial("where one key cannot be changed or revoked, none is", all_are_changed_or_none),
+        trial("a key that joins a team without its budget is a warning", a_team_without_its_budget_is_a_warning),
     ]
 }
 
@@ -105,4 +106,40 @@ fn all_are_changed_or_none() {
     assert!(output.status.code() == Some(1) && said.contains("--revoke: there is no key eve"), "{said}");
     assert_eq!(done(&path, &["keys"]), before, "by no start either");
     assert_eq!(done(&path, &["revoke", "ada", "bob"]), "revoked ada\nrevoked bob\n");
+}
+
+fn a_team_without_its_budget_is_a_warning() {
+    let path = temporary("teams");
+    let database = format!("sqlite://{}", path.display());
+    let args = ["--database", &database, "--mint", "name=bob,team=search"];
+    let mint = ["--mint", "name=ada,team=search,team-budget=100/month", "--mint", "name=eve,team=ads"];
+    let gateway = Gateway::with("teams", &[&args[..], &mint].concat(), 3);
+    let said = |how: &str, name: &str| {
+        format!("{how}: the key {name} lacks the team-budget 100.00/month of search, which the key ada has")
+    };
+    gateway.interrupt();
+    let (status, log) = gateway.end();
+    assert!(status.success() && log.contains(&said("--mint", "bob")), "{log}");
+    assert_eq!(log.matches("lacks the team-budget").count(), 1, "{log}");
+    let warned = |args: &[&str]| {
+        let output = run(&path, args);
+        let log = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.success(), "a warning only: {log}");
+        log
+    };
+    let log = warned(&["mint", "name=cyd,team=search,team-budget=5/day"]);
+    let whole = "give it to every member: change 'name=cyd,team-budget=5.00/day,team-budget=100.00/month'";
+    assert!(log.contains(&said("mint", "cyd")) && log.contains(whole), "{log}");
+    done(&path, &["revoke", "cyd"]);
+    let log = warned(&["change", "name=eve,team=search"]);
+    assert!(log.contains(&said("change", "eve")), "{log}");
+    for good in [
+        "name=eve,team=search,team-budget=100/month",
+        "name=bob,team=search,team-budget=none",
+        "name=bob,rpm=60",
+        "name=bob,team=ads",
+    ] {
+        let log = warned(&["change", good]);
+        assert!(!log.contains("lacks the team-budget"), "{good}: {log}");
+    }
 }

@@ -28,7 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("Ctrl-C lets a running stream finish", a_running_stream_finishes),
         trial("small events of a stream do not wait for acknowledgements", small_events_do_not_wait),
         trial("what hangs at the end is named ten seconds later, and the exit says so", what_hangs_is_named),
-        trial("a second Ctrl-C gives what hangs at the end no more than three seconds", a_second_wish_gives_three_seconds),
+        trial(
+            "a second Ctrl-C gives what hangs at the end no more than three seconds",
+            a_second_wish_gives_three_seconds,
+        ),
         trial("what --mint and --database cannot mean is refused clearly", bad_arguments_are_refused),
         trial("a listener beyond loopback is refused", a_listener_beyond_loopback_is_refused),
         trial("a base URL that is the gateway itself is refused", a_loop_is_refused),
