@@ -14,6 +14,9 @@ use uuid::Uuid;
 use crate::keys::Keys;
 use crate::mint::{self, Mint};
 
+/// The most days for which content is kept, apart from for ever: a hundred years. After 0 days it would be gone at once.
+const MOST_DAYS: u64 = 36_500;
+
 /// What the command line asks for.
 pub(crate) enum Command {
     Help,
@@ -57,7 +60,7 @@ pub(crate) struct Content {
     pub(crate) file: PathBuf,
     /// How much is kept of a call whose key sets nothing else.
     pub(crate) keep: Keep,
-    pub(crate) days: Option<u32>,
+    pub(crate) days: Option<u64>,
 }
 
 /// Where keys, budgets and the audit trail are kept.
@@ -140,7 +143,7 @@ impl Args {
                 }
                 Long("keep-days") => {
                     let value = parser.value()?.string()?;
-                    days = Some(value.parse().map_err(|_| format!("--keep-days {value}: not a whole number"))?);
+                    days = Some(whole(&value, 1, MOST_DAYS).map_err(|error| format!("--keep-days {value}: {error}"))?);
                 }
                 Long("mint") => {
                     let value = parser.value()?.string()?;
@@ -164,6 +167,17 @@ impl Args {
             None => None,
         };
         Ok(Command::Serve(Args { listen, database, trail: Trail { journal, notify }, content, mint, revoke }))
+    }
+}
+
+/// Parses a number of at least `least` and at most `most`.
+pub(crate) fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let range = || format!("give a whole number from {least} to {most}");
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse().ok().filter(|number| (least..=most).contains(number)) {
+        Some(number) => Ok(number),
+        None if is_number => Err(format!("out of range; {}", range())),
+        None => Err(format!("not a whole number; {}", range())),
     }
 }
 

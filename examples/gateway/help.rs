@@ -21,7 +21,7 @@ gateway audit content FILE CALL [PATH] exit codes: 1: something is wrong; 2: not
   --notify URL       Slack webhook for budget, key and provider events; needs --journal
   --content FILE     keep the content of prompts and answers in this file
   --keep HOW         how much content to keep: nothing (default), hashed, redacted, full
-  --keep-days N      how many days to keep content
+  --keep-days N      how many days to keep content (default: for ever)
   --help, --version
 
 ANTHROPIC_API_KEY, OPENAI_API_KEY, ANTHROPIC_BASE_URL, OPENAI_BASE_URL: the providers to use; default: a simulated one.

@@ -1,7 +1,6 @@
 //! Mints, rotates and revokes virtual keys.
 
 use std::error::Error;
-use std::str::FromStr;
 
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::content::Keep;
@@ -12,7 +11,7 @@ use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::{Scope, ScopeKind};
 use tollgate::store::key::{KeyRegistry, Put};
 
-use crate::args::kept;
+use crate::args::{kept, whole};
 use crate::peppers::Peppers;
 use crate::welcome::say;
 use crate::{powers, teams};
@@ -84,7 +83,7 @@ impl Mint {
             match single(key)? {
                 Some("none") => limits.push((measure, None)),
                 Some(most) => {
-                    let most = u64::from_str(most).map_err(|_| format!("`{key}={most}`: not a whole number"))?;
+                    let most = whole(most, 0, u64::MAX).map_err(|error| format!("`{key}={most}`: {error}"))?;
                     limits.push((measure, Some(most)));
                 }
                 None => {}

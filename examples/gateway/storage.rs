@@ -120,7 +120,7 @@ fn kept(content: &Content, contents: &Sqlite, sealer: Option<Sealer>) -> Content
         layer = layer.redact_by(tollgate::content::Patterns::common());
     }
     if let Some(days) = content.days {
-        layer = layer.retain(Duration::from_secs(u64::from(days) * 86_400));
+        layer = layer.retain(Duration::from_secs(days * 86_400));
     }
     if let Some(sealer) = sealer {
         layer = layer.sealed_by(sealer);

@@ -280,6 +280,7 @@ fn bad_arguments_are_refused() {
         ("name=a,name=b", "`name` is given twice"),
         ("name=a,rpm=-1", "`rpm=-1`: not a whole number"),
         ("name=a,rpm=1.5", "`rpm=1.5`: not a whole number"),
+        ("name=a,rpm=99999999999999999999", "out of range; give a whole number from 0 to 18446744073709551615"),
         ("name=a,budget=5", "a budget must have the form AMOUNT/WINDOW, such as 5/day"),
         ("name=a,budget=5/fortnight", "a window is `day`, `week` or `month`, optionally in a time zone"),
         ("name=a,budget=-5/day", "an amount cannot be negative"),
@@ -295,6 +296,14 @@ fn bad_arguments_are_refused() {
         (&["--keep", "full"][..], "--keep and --keep-days need --content FILE"),
         (&["--keep", "everything"], "content can only be kept as one of: nothing, hashed, redacted, full"),
         (&["--content", "unused.db", "--keep-days", "-1"], "--keep-days -1: not a whole number"),
+        (
+            &["--content", "unused.db", "--keep-days", "0"],
+            "--keep-days 0: out of range; give a whole number from 1 to 36500",
+        ),
+        (
+            &["--content", "unused.db", "--keep-days", "99999999999"],
+            "out of range; give a whole number from 1 to 36500",
+        ),
         (&["--mint", "name=a,content=full"], "add --content FILE"),
     ] {
         assert_refused(&[&["--database", "memory:"], args].concat(), &[], why);
