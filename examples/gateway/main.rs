@@ -111,7 +111,10 @@ use welcome::say;
 
 fn main() -> ExitCode {
     // `RUST_LOG=debug` logs every call. The default logs only calls that went wrong.
-    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
+    let asked = std::env::var_os("RUST_LOG").filter(|level| !level.is_empty());
+    let level = asked.as_ref().and_then(|level| level.to_str()?.parse().ok());
+    let not_understood = asked.filter(|_| level.is_none());
+    let level = level.unwrap_or(Level::INFO);
     // With `memory:`, audit records go to the log, and are shown at `debug` only.
     let audit = if level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
     // A separate thread writes the log. If nobody reads standard error any more, lines are lost but no call waits.
@@ -120,6 +123,9 @@ fn main() -> ExitCode {
         .with(tracing_subscriber::fmt::layer().with_writer(log))
         .with(Targets::new().with_default(level).with_target("tollgate::audit", audit))
         .init();
+    if let Some(level) = not_understood {
+        tracing::warn!("RUST_LOG={}: taken as info; give error, warn, info, debug or trace", level.display());
+    }
     if let Ok(moment) = std::env::var("TOLLGATE_END_AT") {
         // For the tests of what a crash leaves behind.
         tollgate::testing::end_at(&moment);

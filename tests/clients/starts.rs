@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "what a first start left that was killed is in the way of no later one",
             a_killed_start_is_in_nobodys_way,
         ),
+        trial("a RUST_LOG that is not understood is a warning", a_level_that_is_not_understood),
         trial("a database that is missing beside its pepper opens no gateway", a_missing_database_opens_nothing),
     ]
 }
@@ -136,4 +137,15 @@ fn a_missing_database_opens_nothing() {
     fs::remove_file(&path).expect("it is there");
     fs::remove_file(&pepper).expect("it was made");
     end(on(&path, "missing-3", None));
+}
+
+fn a_level_that_is_not_understood() {
+    for (level, is_understood) in [("tollgate=debug", false), ("warning", false), ("", true), ("DEBUG", true)] {
+        let mut command = command();
+        let gateway = Gateway::of("level", command.args(["--database", "memory:"]).env("RUST_LOG", level), 0);
+        gateway.interrupt();
+        let (status, log) = gateway.end();
+        let said = format!("WARN gateway: RUST_LOG={level}: taken as info; give error, warn, info, debug or trace");
+        assert!(status.success() && log.contains(&said) != is_understood, "{level}: {log}");
+    }
 }
