@@ -4,6 +4,7 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use lexopt::prelude::*;
@@ -166,6 +167,12 @@ impl Args {
             }
             None => None,
         };
+        if let (Database::Sqlite(path), Some(Content { file, .. })) = (&database, &content)
+            && is_same(Path::new(path), file)
+        {
+            let why = "this is the file of --database; content is kept in a file of its own, so name another one";
+            return Err(format!("--content {}: {why}", file.display()).into());
+        }
         Ok(Command::Serve(Args { listen, database, trail: Trail { journal, notify }, content, mint, revoke }))
     }
 }
@@ -190,6 +197,20 @@ pub(crate) fn kept(text: &str) -> Result<Keep, String> {
         Ok(keep) => Ok(keep),
         Err(error) => Err(format!("{text}: {error}")),
     }
+}
+
+/// Whether both paths lead to one file, which need not be there yet.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let resolved = |path: &Path| {
+        path.canonicalize().ok().or_else(|| {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some(directory.canonicalize().ok()?.join(path.file_name()?))
+        })
+    };
+    let inode = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let is_same_path = resolved(one).is_some_and(|one| resolved(other).is_some_and(|other| one == other));
+    // A hard link has a path of its own.
+    is_same_path || inode(one).is_some_and(|one| inode(other) == Some(one))
 }
 
 impl fmt::Display for Database {

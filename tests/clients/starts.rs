@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             a_killed_start_is_in_nobodys_way,
         ),
         trial("a RUST_LOG that is not understood is a warning", a_level_that_is_not_understood),
+        trial("content is kept in no file that is the database", content_is_no_database),
         trial("a database that is missing beside its pepper opens no gateway", a_missing_database_opens_nothing),
     ]
 }
@@ -147,5 +148,31 @@ fn a_level_that_is_not_understood() {
         let (status, log) = gateway.end();
         let said = format!("WARN gateway: RUST_LOG={level}: taken as info; give error, warn, info, debug or trace");
         assert!(status.success() && log.contains(&said) != is_understood, "{level}: {log}");
+    }
+}
+
+fn content_is_no_database() {
+    let path = temporary("both");
+    let name = path.file_name().and_then(OsStr::to_str).expect("text");
+    let directory = path.parent().expect("a directory");
+    let link = directory.join("both-link");
+    let _ = fs::remove_file(&link);
+    let refused = |content: &str| {
+        let output = failed(command().current_dir(directory).args(["--database", &url(&path), "--content", content]));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("--content {content}: this is the file of --database")), "{said}");
+    };
+    let whole = path.display().to_string();
+    for content in [&*whole, name, &format!("./{name}")] {
+        refused(content);
+        assert!(!path.exists());
+    }
+    fs::write(&path, "").expect("writable");
+    fs::hard_link(&path, &link).expect("one file system");
+    for content in [&*whole, name, "both-link"] {
+        refused(content);
+    }
+    for left in [&path, &link] {
+        fs::remove_file(left).expect("it was made");
     }
 }
