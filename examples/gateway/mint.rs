@@ -67,7 +67,7 @@ impl Mint {
         let budgets = |wanted: &str| match all(wanted)[..] {
             [] => Ok(None),
             ["none"] => Ok(Some(Vec::new())),
-            ref some => some.iter().map(|value| budget(value)).collect::<Result<_, _>>().map(Some),
+            ref some => distinct(wanted, some).map(Some),
         };
 
         let is_known = |key: &str| {
@@ -78,6 +78,11 @@ impl Mint {
             return Err(format!("`{other}` is not a known setting").into());
         }
         let name = single("name")?.ok_or("`name` is missing")?.to_owned();
+        if name.chars().any(char::is_control) {
+            return Err(
+                format!("`name`: {name:?} has a control character, such as the end of a line; leave it out").into()
+            );
+        }
         let mut limits = Vec::new();
         for (key, measure) in LIMITS {
             match single(key)? {
@@ -312,6 +317,21 @@ pub(crate) async fn revoke(keys: &dyn KeyRegistry, how: &str, name: &str) -> Res
         true => Ok(()),
         false => Err(format!("{how}: another process is changing {name} at this moment").into()),
     }
+}
+
+/// Parses budgets. Two of one window would be one pot with two limits. `part` is their name, for error messages.
+fn distinct(part: &str, texts: &[&str]) -> Result<Vec<(Window, Money)>, Box<dyn Error>> {
+    let mut all: Vec<(Window, Money)> = Vec::new();
+    for text in texts {
+        let one = budget(text)?;
+        if all.iter().any(|(window, _)| *window == one.0) {
+            return Err(
+                format!("`{part}={text}`: there is a {part} of the window `{}` already; give one", one.0).into()
+            );
+        }
+        all.push(one);
+    }
+    Ok(all)
 }
 
 /// Parses a budget such as `5/day`.

@@ -287,6 +287,10 @@ fn bad_arguments_are_refused() {
         ("name=a,budget=NaN/day", "not an amount in plain decimal"),
         ("name=a,budget=1e9/day", "not an amount in plain decimal"),
         ("name=a,budget=123456789012345678901234567890/day", "an amount is too large"),
+        ("name=a,budget=5/day,budget=6/day", "`budget=6/day`: there is a budget of the window `day` already; give one"),
+        ("name=a,budget=5/rolling 1h,budget=6/rolling 60m", "a budget of the window `rolling 1h` already"),
+        ("name=a,team=b,team-budget=5/day,team-budget=5/day", "there is a team-budget of the window `day` already"),
+        ("name=a\nb", r#"`name`: "a\nb" has a control character, such as the end of a line"#),
         ("name=a,colour=red", "`colour` is not a known setting"),
         ("alice", "`alice` is not of the form key=value"),
     ] {
