@@ -136,7 +136,7 @@ impl EventSink for ToLog {
     async fn tell(&self, event: &Event) -> Result<(), StoreError> {
         match event.what {
             // The budget layer has logged this already.
-            What::BudgetExhausted { .. } => {}
+            What::BudgetThreshold { .. } | What::BudgetExhausted { .. } => {}
             What::UpstreamDown { .. } | What::AuditDegraded { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         }

@@ -176,7 +176,12 @@ fn somebody_is_told() {
     assert!(text.contains(" of $0.0005 is spent; more becomes available at "), "{text}");
     assert_eq!(call(&first, &ada).0, 200);
     first.interrupt();
-    first.assert_exits_well();
+    let (status, log) = first.end();
+    let times = |percent: u8| {
+        let said = [format!("{percent}% of the day budget"), format!("percent={percent}")];
+        log.lines().filter(|line| said.iter().any(|said| line.contains(said))).count()
+    };
+    assert!(status.success() && [50, 80].iter().all(|&percent| times(percent) == 1), "logged once: {log}");
 
     let second = Gateway::with("told-2", &[&args[..], &["--revoke", "ada"]].concat(), 0);
     assert_eq!(hear("tollgate: key "), "tollgate: key ada was revoked");
