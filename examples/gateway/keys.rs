@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use lexopt::prelude::*;
@@ -125,7 +126,11 @@ async fn list(keys: &impl KeyRegistry, budgets: &impl BudgetStore) -> Result<(),
         let page = keys.list(last.as_deref(), PAGE).await?;
         for key in &page {
             let standings = budgets.standing(&key.principal.budgets, At::Store).await?;
-            say(format_args!("{}", line(key, &standings)))?;
+            match say(format_args!("{}", line(key, &standings))) {
+                // Whoever reads the list has seen enough: `keys | head`.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                said => said?,
+            }
         }
         match page.last() {
             Some(key) if page.len() == PAGE => last = Some(key.principal.name.clone()),

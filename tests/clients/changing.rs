@@ -1,7 +1,7 @@
 //! The example gateway's keys as an operator changes them while they are served: what a key may do, not its secret.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             a_key_is_changed_while_it_is_served,
         ),
         trial("where one key cannot be changed or revoked, none is", all_are_changed_or_none),
+        trial("keys ends well where the reader of its list has gone", a_reader_may_go),
         trial("a key that joins a team without its budget is a warning", a_team_without_its_budget_is_a_warning),
     ]
 }
@@ -142,4 +143,18 @@ fn a_team_without_its_budget_is_a_warning() {
         let log = warned(&["change", good]);
         assert!(!log.contains("lacks the team-budget"), "{good}: {log}");
     }
+}
+
+fn a_reader_may_go() {
+    let path = temporary("heads");
+    let gateway = on(&path, "heads", Some("name=ada"));
+    gateway.interrupt();
+    gateway.assert_exits_well();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut keys = command();
+    keys.args(["keys", "--database", &format!("sqlite://{}", path.display())]).stdout(writer);
+    let output = keys.stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output).expect("the example runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
