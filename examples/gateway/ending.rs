@@ -2,6 +2,8 @@
 //! error, and the process ends whatever hangs.
 
 use std::error::Error;
+use std::fs::{DirEntry, read_dir};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -74,7 +76,7 @@ fn unrecorded(storage: &Storage) -> Vec<String> {
     let status = storage.audit.status();
     let mut left = Vec::new();
     // The trail looks for its files now and then only, and may not have noticed yet.
-    let is_gone = storage.journal.as_ref().is_some_and(|journal| !journal.is_dir());
+    let is_gone = storage.journal.as_ref().is_some_and(|journal| !has_segments(journal));
     let may_be_lost = status.is_refusing || is_gone;
     if may_be_lost {
         let what = match &storage.journal {
@@ -92,6 +94,13 @@ fn unrecorded(storage: &Storage) -> Vec<String> {
         });
     }
     left
+}
+
+/// Whether there is any of the files that hold the lines of this journal. From its start on, there always is one.
+fn has_segments(journal: &Path) -> bool {
+    let is_segment =
+        |file: std::io::Result<DirEntry>| file.is_ok_and(|file| file.path().extension() == Some("seg".as_ref()));
+    read_dir(journal).is_ok_and(|mut files| files.any(is_segment))
 }
 
 impl Ending {
