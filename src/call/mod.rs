@@ -5,7 +5,7 @@
 //! *and* the last attempt have ended, and passes one [`Outcome`] to every registered hook.
 //!
 //! - **Reads:** method and path. **Adds:** the `Call`, and `x-request-id` and `request-id` on the answer.
-//! - **Answers** nothing itself; it renders the [`Rejection`]s of inner layers in the client's dialect.
+//! - **Answers** nothing itself; it renders the [`Rejection`](crate::Rejection)s of inner layers in the client's dialect.
 //! - **Where:** outermost. Use [`CallLayer`] itself to set a clock, your own [`Settlements`], or an observer.
 //!
 //! ```
