@@ -168,9 +168,9 @@ impl Calls {
         }
     }
 
-    /// The states of calls that go on, as far as they have changed.
-    pub(super) fn seen(&mut self) -> Vec<Seen> {
-        self.open.values_mut().filter_map(Open::seen).collect()
+    /// The calls that go on, in no particular order.
+    pub(super) fn going_on(&self) -> Vec<Uuid> {
+        self.open.iter().filter(|(_, open)| open.live.is_some()).map(|(id, _)| *id).collect()
     }
 
     /// The state of this call, if it goes on and has changed.

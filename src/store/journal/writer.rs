@@ -192,8 +192,11 @@ impl Writer {
     /// Writes the state of all calls that go on, and which calls are done with.
     fn tick(&mut self) -> bool {
         self.look_for_file();
-        let seen = if self.is_scarce() { Vec::new() } else { self.calls.seen() };
-        for seen in seen {
+        for id in self.calls.going_on() {
+            if self.is_scarce() {
+                break;
+            }
+            let Some(seen) = self.calls.seen_of(&id) else { continue };
             self.put_seen(seen);
             if (self.lines.len() >= LONGEST * 4 || self.has_rolled) && !self.flush() {
                 return false;
