@@ -268,27 +268,7 @@ fn a_prompt_that_does_not_fit_is_told_with_how_many_tokens_it_has_and_may_have()
             "THIS MODEL'S MAXIMUM CONTEXT LENGTH IS 4096 TOKENS, BUT 5000, WITH TOOLS, WERE REQUESTED (REQUEST ID: 2025a)",
             Some("5000 tokens > 4096 maximum"),
         ),
-        // Here it is unclear which figure is that of the prompt alone, or where a number ends.
-        (
-            "This endpoint's maximum context length is 131072 tokens. However, you requested about 147540 tokens (115540 of \
-             text input, 32000 in the output). Please reduce the length of either one, or use the \"middle-out\" transform.",
-            None,
-        ),
-        (
-            "This model's maximum context length is 4096 tokens. However, you requested 4197 tokens (97 in the messages, \
-             4100 in the completion). Please reduce the length of the messages or completion.",
-            None,
-        ),
-        (
-            "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 tokens \
-             and your request has 100 input tokens (5000 > 4096 - 100).",
-            None,
-        ),
-        (
-            "'max_tokens' is too large: 5000. This model's maximum context length is 4096 tokens and your request has 100 \
-             input tokens.",
-            None,
-        ),
+        // Here it is unclear where a number ends, or what it counts.
         (
             "This model's maximum context length is 128,000 tokens. However, your messages resulted in 130,012 tokens.",
             None,
@@ -303,6 +283,65 @@ fn a_prompt_that_does_not_fit_is_told_with_how_many_tokens_it_has_and_may_have()
         let body = json!({"error": {"message": message, "code": "context_length_exceeded"}}).to_string();
         let expected = match figures {
             Some(figures) => format!("prompt is too long: {figures}. {message}"),
+            None => format!("prompt is too long: {message}"),
+        };
+        assert_eq!(told(400, &body, Dialect::OpenAiChat), (400, expected));
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_fit_beside_the_prompt_is_told_as_claude_code_shortens_it() {
+    for (message, figures) in [
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 64000. This model's maximum context length is 64001 tokens \
+             and your request has 24235 input tokens (64000 > 64001 - 24235).",
+            Some("24235 + 64000 > 64001"),
+        ),
+        (
+            "'max_tokens' is too large: 5000. This model's maximum context length is 4096 tokens and your request has 100 \
+             input tokens.",
+            Some("100 + 5000 > 4096"),
+        ),
+        (
+            "This model's maximum context length is 4096 tokens. However, you requested 4197 tokens (97 in the messages, \
+             4100 in the completion). Please reduce the length of the messages or completion.",
+            Some("97 + 4100 > 4096"),
+        ),
+        (
+            "This model's maximum context length is 16384 tokens. However, you requested 16384 output tokens and your prompt \
+             contains 11 input tokens, for a total of 16395 tokens.",
+            Some("11 + 16384 > 16384"),
+        ),
+        (
+            "This endpoint's maximum context length is 131072 tokens. However, you requested about 147540 tokens (115540 of \
+             text input, 32000 in the output). Please reduce the length of either one, or use the \"middle-out\" transform.",
+            Some("115540 + 32000 > 131072"),
+        ),
+        // These prompts do not fit by themselves, however short the answer: they have to be shortened.
+        (
+            "This model's maximum context length is 16384 tokens. However, you requested 122946 tokens (112946 in the \
+             messages, 10000 in the completion). Please reduce the length of the messages or completion.",
+            None,
+        ),
+        (
+            "'max_tokens' is too large: 10. This model's maximum context length is 4096 tokens and your request has 4096 \
+             input tokens.",
+            None,
+        ),
+        // It is unclear how large they are: this server counts no further than to the first token too many.
+        (
+            "This model's maximum context length is 92160 tokens. However, you requested 60000 output tokens and your prompt \
+             contains at least 32161 input tokens, for a total of at least 92161 tokens.",
+            None,
+        ),
+        ("'max_tokens' is too large: 10. This model's maximum context length is 4,096 tokens; 90 input tokens", None),
+    ] {
+        let body = json!({"object": "error", "message": message, "code": 400}).to_string();
+        let expected = match figures {
+            Some(figures) => format!(
+                "input length and `max_tokens` exceed context limit: {figures}, decrease input length or `max_tokens` and \
+                 try again. {message}"
+            ),
             None => format!("prompt is too long: {message}"),
         };
         assert_eq!(told(400, &body, Dialect::OpenAiChat), (400, expected));

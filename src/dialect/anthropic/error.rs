@@ -1,6 +1,7 @@
 use http::StatusCode;
 use serde::Serialize;
 
+use super::too_long;
 use crate::dialect::canon::fault::{Fault, FaultKind, is_too_long};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::json::{Escaped, Raw};
@@ -43,44 +44,9 @@ pub(crate) fn of_fault(fault: &Fault, request_id: &str) -> (StatusCode, String) 
         FaultKind::Garbled | FaultKind::Truncated => (StatusCode::BAD_GATEWAY, "api_error"),
     };
     match fault.kind {
-        // Claude Code compacts its conversation when it reads this phrase.
-        FaultKind::ContextLength if !fault.message.contains("prompt is too long") => {
-            let message = match tokens(&fault.message) {
-                // With the figures in this form, it knows by how much.
-                Some((has, most)) => format!("prompt is too long: {has} tokens > {most} maximum. {}", fault.message),
-                None => format!("prompt is too long: {}", fault.message),
-            };
-            (status, json(kind, &message, None, request_id))
-        }
+        FaultKind::ContextLength => (status, json(kind, &too_long::told(&fault.message), None, request_id)),
         _ => (status, json(kind, &fault.message, None, request_id)),
     }
-}
-
-/// The tokens of the prompt and the maximum, if another server's message for a prompt that is too long has both.
-fn tokens(message: &str) -> Option<(u64, u64)> {
-    const MOST_IS: [&str; 5] = [
-        "maximum context length",
-        "available context size",
-        "maximum number of tokens allowed",
-        "model's context length",
-        "maximum prompt length",
-    ];
-    // If the answer is counted too, it is unclear which figure is the prompt's alone.
-    const OF_THE_ANSWER: [&str; 3] = ["completion", "output", "max_tokens"];
-    let message = message.to_ascii_lowercase();
-    if OF_THE_ANSWER.iter().any(|words| message.contains(words)) {
-        return None;
-    }
-    // A number within a name does not count. One with commas could be read in two ways.
-    let is_of_a_word = |char: char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.' | ',');
-    let is_number = |word: &&str| !word.is_empty() && word.chars().all(|char| char.is_ascii_digit() || char == ',');
-    let numbers = |text: &str| {
-        let words = text.split(|char| !is_of_a_word(char)).map(|word| word.trim_end_matches(['.', ',']));
-        words.filter(is_number).map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>()
-    };
-    let (_, behind) = MOST_IS.iter().find_map(|words| message.split_once(words))?;
-    let most = *numbers(behind)?.first()?;
-    numbers(&message)?.into_iter().find(|has| *has > most).map(|has| (has, most))
 }
 
 /// Reads Anthropic's error from its event or body. If it has another format, all of it becomes the message.

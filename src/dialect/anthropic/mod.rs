@@ -7,6 +7,7 @@ mod ids;
 pub(crate) mod meter;
 pub(crate) mod request;
 pub(crate) mod stream;
+mod too_long;
 mod unsigned;
 
 pub(crate) use ids::foreign_tool_ids;
