@@ -85,11 +85,13 @@ fn rfc3339(line: &mut Line, now: Timestamp, after: Duration) -> Range<usize> {
 
 /// As Go formats durations, the format of OpenAI's headers: `120ms`, `1s`, `6m0s`.
 fn span(line: &mut Line, span: Duration) -> Range<usize> {
-    let (minutes, seconds) = (span.as_secs() / 60, span.as_secs() % 60);
-    if span < Duration::from_secs(1) {
-        let millis = u64::from(span.subsec_micros().div_ceil(1000));
+    // Rounded up, so that nobody comes too early.
+    let millis = u64::from(span.subsec_nanos().div_ceil(1_000_000));
+    if span.as_secs() == 0 && millis < 1_000 {
         return line.decimal(millis).start..line.push(b"ms").end;
     }
+    let whole = span.as_secs().saturating_add(u64::from(millis > 0));
+    let (minutes, seconds) = (whole / 60, whole % 60);
     let start = match minutes {
         0 => line.decimal(seconds).start,
         _ => {
@@ -128,7 +130,9 @@ mod tests {
                 "anthropic-ratelimit-requests-reset: 2026-11-24T09:00:53Z",
             ]
         );
-        for (millis, reset) in [(0, "0ms"), (120, "120ms"), (1_000, "1s"), (360_000, "6m0s")] {
+        for (millis, reset) in
+            [(0, "0ms"), (120, "120ms"), (1_000, "1s"), (1_900, "2s"), (59_001, "1m0s"), (360_000, "6m0s")]
+        {
             assert_eq!(
                 shown(Dialect::OpenAiChat, state(Measure::Tokens, millis))[2],
                 format!("x-ratelimit-reset-tokens: {reset}")
