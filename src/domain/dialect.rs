@@ -98,11 +98,11 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Reads a path (without a query). It may have `/v1` or not, and may be below `/anthropic` or `/openai`, as clients
-    /// build it.
+    /// build it. It may have `/v1` twice: some clients add it to a base URL that has it already.
     #[must_use]
     pub fn of(path: &str) -> Self {
         let (named, rest) = (Endpoint::family(path), Endpoint::below_family(path));
-        let rest = prefix(rest, "/v1").unwrap_or(rest);
+        let rest = Endpoint::below_version(rest);
         // For paths that both families have, if no prefix decides.
         let family = named.unwrap_or(Dialect::OpenAiChat);
         let is_anthropics = |rest| named.map_or_else(|| anthropic_only(rest), |named| named == Dialect::Anthropic);
@@ -124,6 +124,12 @@ impl Endpoint {
     /// The path without the prefix of a family, if it has one.
     pub(crate) fn below_family(path: &str) -> &str {
         prefix(path, "/anthropic").or_else(|| prefix(path, "/openai")).unwrap_or(path)
+    }
+
+    /// The path without its version, which may be there twice.
+    pub(crate) fn below_version(path: &str) -> &str {
+        let once = prefix(path, "/v1").unwrap_or(path);
+        prefix(once, "/v1").unwrap_or(once)
     }
 
     /// The family whose prefix the path has, if any. It decides the format of a 404.
@@ -217,6 +223,10 @@ mod tests {
         for (path, dialect, operation) in [
             ("/v1/messages", Anthropic, Generate),
             ("/messages/", Anthropic, Generate),
+            ("/v1/v1/messages", Anthropic, Generate),
+            ("/v1/v1/models", OpenAiChat, ListModels),
+            ("/v1/v1/v1/messages", OpenAiChat, Other),
+            ("/v1x/v1/messages", OpenAiChat, Other),
             ("/anthropic/v1/messages", Anthropic, Generate),
             ("/v1/messages/count_tokens", Anthropic, CountTokens),
             ("/v1/messages/batches", Anthropic, Other),

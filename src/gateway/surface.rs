@@ -117,7 +117,7 @@ impl Surface {
 
     /// Answers `/models` and `/models/ID` with the models that the caller may use.
     fn models(&self, call: Option<&Call>, path: &str, query: Option<&str>) -> Result<Option<Bytes>, Rejection> {
-        let path = path.strip_prefix("/v1").unwrap_or(path);
+        let path = Endpoint::below_version(path);
         let Some(id) = path.strip_prefix("/models") else { return Ok(None) };
         let principal = call.and_then(Call::principal);
         let shown = models::shown(&self.models, principal.map(|principal| &**principal));

@@ -121,7 +121,7 @@ async fn the_query_is_kept_and_the_path_is_the_providers() {
     let mut stack = Stack::new();
     let queries = ["", "?beta=true", "?beta=true&x=%20+%2F&x=2&=", "?"];
     for (dialect, paths) in [
-        (Dialect::Anthropic, ["/v1/messages", "/messages", "/anthropic/v1/messages", "/v1/messages/"]),
+        (Dialect::Anthropic, ["/v1/messages", "/messages", "/anthropic/v1/messages", "/v1/v1/messages/"]),
         (
             Dialect::OpenAiChat,
             ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions", "/v1/chat/completions/"],
