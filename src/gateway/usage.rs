@@ -1,13 +1,15 @@
 use serde::Serialize;
 
 use crate::domain::money::Money;
+use crate::domain::scope::{Scope, ScopeKind};
 use crate::domain::window::{Calendar, Window};
 use crate::store::budget::Standing;
 
 /// The answer to `GET /api/oauth/usage`, which Claude Code shows under `/usage`.
 ///
 /// For each calendar period it reports the budget that is closest to being used up; `extra_usage` is the monthly one.
-/// Amounts are in cents, and only for budgets that the caller may see. For all others it reports only the percentage.
+/// A budget for some models or one provider is left out: it need not pay for what the caller asks for. Amounts are in
+/// cents, and only for budgets that the caller may see. For all others it reports only the percentage.
 ///
 /// The shape follows the gateway contract of Claude Code 2.1. That contract does not say which values `severity` takes,
 /// so these are a guess.
@@ -41,9 +43,11 @@ struct Limit {
 
 impl Usage {
     pub(super) fn of(standings: &[Standing], is_told: impl Fn(&Standing) -> bool) -> Self {
+        let pays_for_all = |scope: &Scope| !matches!(scope.kind, ScopeKind::Model | ScopeKind::Provider);
         let of_it = |calendar: Calendar| {
             let is_of_it = move |window: Window| window.calendar().is_some_and(|(its, _)| its == calendar);
-            standings.iter().filter(move |one| !one.budget.soft && is_of_it(one.budget.pot.window))
+            let hard = standings.iter().filter(move |one| !one.budget.soft && pays_for_all(&one.budget.pot.scope));
+            hard.filter(move |one| is_of_it(one.budget.pot.window))
         };
         let nearest = |calendar: Calendar| of_it(calendar).max_by_key(|one| one.percent_spent());
         let spend = |calendar: Calendar| {
@@ -113,7 +117,6 @@ mod tests {
     use super::*;
     use crate::domain::budget::Budget;
     use crate::domain::ledger::Account;
-    use crate::domain::scope::Scope;
 
     fn standing(window: Window, limit: &str, spent: &str) -> Standing {
         let amount = |text: &str| text.parse().expect("an amount");
