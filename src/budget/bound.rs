@@ -6,6 +6,7 @@ use memchr::memmem;
 use crate::call::Call;
 use crate::dialect::head::Head;
 use crate::domain::catalog::ModelCard;
+use crate::domain::dialect::Dialect;
 use crate::domain::estimate::{self, Unbounded};
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
@@ -45,7 +46,12 @@ impl<'a> Bound<'a> {
             None => (Some(card(None)?), Vec::new()),
         };
         let cards = || first.iter().chain(&more);
-        if widens(headers) && cards().any(|(card, _)| card.context_window < WIDE) {
+        let target = |at: usize| call.route().and_then(|targets| targets.get(at));
+        let speaks = |at| target(at).map_or(call.endpoint().dialect, |target| target.dialect);
+        // Translation from Anthropic's API leaves the header out.
+        let is_sent = |dialect| dialect == Dialect::Anthropic || dialect == call.endpoint().dialect;
+        let is_narrow = |(at, (card, _)): (usize, &Billed<'_>)| is_sent(speaks(at)) && card.context_window < WIDE;
+        if widens(headers) && cards().enumerate().any(is_narrow) {
             return Err(Rejection::new(
                 RejectionKind::PriceUnknown,
                 "`anthropic-beta` asks for a larger context than this gateway has a price for, so no budget can cover it; remove that beta",

@@ -284,10 +284,18 @@ async fn a_header_does_not_widen_what_was_priced() {
     let answer = world.ask(request).await;
     assert_eq!(answer.error().0, 400);
     assert!(answer.message().contains("anthropic-beta"), "{}", answer.text);
-    // The header changes nothing for a model whose window is as large without it.
-    let mut request = post(MESSAGES, &key, &hello(64));
+    let mut request = post(CHAT, &key, &json!({ "model": "gpt-5", "max_tokens": 64, "messages": [] }));
     request.headers_mut().insert("anthropic-beta", "context-1m-2025-08-07".parse().expect("text"));
-    assert_eq!(world.ask(request).await.status, 200);
+    assert_eq!(world.ask(request).await.status, 400, "untranslated, it goes to the server");
+    // The header changes nothing for a model whose window is as large without it, nor for one that it is not sent to.
+    for body in
+        [hello(64), json!({ "model": "gpt-5", "max_tokens": 64, "messages": [{ "role": "user", "content": "hi" }] })]
+    {
+        let mut request = post(MESSAGES, &key, &body);
+        request.headers_mut().insert("anthropic-beta", "context-1m-2025-08-07".parse().expect("text"));
+        let answer = world.ask(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
 }
 
 #[tokio::test]
