@@ -146,7 +146,7 @@ impl AttemptGuard {
         // After the final usage the whole cost is known, and ending the stream saves nothing.
         let watch = call.watch().filter(|_| !reading.ended && !is_last_word)?;
         if is_news {
-            watch.clone().look(call, reading, call.elapsed().saturating_sub(self.began));
+            watch.clone().look(call, reading, call.worked(self.began));
         }
         watch.over()
     }
@@ -204,11 +204,12 @@ impl AttemptGuard {
         }
         // What was not sent, or was refused, is not billed.
         let is_known = usage_is_final || matches!(end, AttemptEnd::Unsent | AttemptEnd::ErrorStatus) && usage.is_none();
+        let worked = if is_known { took } else { call.worked(self.began) };
         let attempt = Attempt {
             cost: usage.and_then(|usage| call.cost(&usage)),
             price_version: call.card().map(|card| card.price_version.clone()),
-            at_most: if is_known { None } else { call.at_most(&self.reading, took) },
-            output_at_most: if is_known { None } else { Some(call.output_at_most(&self.reading, took)) },
+            at_most: if is_known { None } else { call.at_most(&self.reading, worked) },
+            output_at_most: if is_known { None } else { Some(call.output_at_most(&self.reading, worked)) },
             target: call.target().map(|t: &Arc<Target>| Target::clone(t)),
             answered: self.reading.model.map(|model| call.shared_name(model.as_str())),
             end,

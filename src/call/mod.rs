@@ -358,7 +358,20 @@ impl Call {
     pub(crate) fn elapsed(&self) -> Duration {
         self.shared.clock.elapsed().saturating_sub(self.shared.opened)
     }
+
+    /// How long a provider may have worked on what it was asked after `began`. While a machine sleeps, providers go on
+    /// and only the time of day does too, so it counts if it is well ahead.
+    pub(crate) fn worked(&self, began: Duration) -> Duration {
+        let elapsed = self.elapsed();
+        let of_day = Duration::try_from(self.shared.clock.now().duration_since(self.shared.opened_at));
+        let slept = of_day.unwrap_or_default().saturating_sub(elapsed);
+        let slept = if slept < LEAST_SLEEP { Duration::ZERO } else { slept };
+        elapsed.saturating_sub(began).saturating_add(slept)
+    }
 }
+
+/// Less than this between the two clocks is no sleep: the time of day is corrected a little all the time.
+const LEAST_SLEEP: Duration = Duration::from_secs(1);
 
 /// A UUIDv7 of this time, with a fraction of the millisecond (RFC 9562 section 6.2, method 3), so that ids sort by
 /// time.

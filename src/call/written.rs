@@ -135,7 +135,8 @@ impl Call {
         let ended = if outcome.attempts.is_empty() { Some(Money::ZERO) } else { charged(&outcome) };
         for (began, target, reading) in &live {
             let took = self.elapsed().saturating_sub(*began);
-            let attempt = self.to(target.clone()).cut_off(reading, took.saturating_add(unseen));
+            let worked = self.worked(*began).saturating_add(unseen);
+            let attempt = self.to(target.clone()).cut_off(reading, worked);
             outcome.attempts.push(Attempt { took, ..attempt });
         }
         let sent = outcome.attempts.len();
@@ -194,7 +195,8 @@ impl Witness for Call {
             let state = self.state();
             state.metered || !state.attempts.is_empty()
         };
-        let outcome = self.if_lost(if is_metered { UNSEEN } else { self.elapsed().saturating_add(UNSEEN) });
+        let outcome =
+            self.if_lost(if is_metered { UNSEEN } else { self.worked(Duration::ZERO).saturating_add(UNSEEN) });
         Seen {
             id: self.id(),
             usage: outcome.usage,

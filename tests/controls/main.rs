@@ -5,6 +5,7 @@ mod support;
 
 mod admission;
 mod agents;
+mod asleep;
 mod auditing;
 mod bodies;
 mod budgets;
