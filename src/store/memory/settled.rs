@@ -32,7 +32,8 @@ struct Age {
 
 impl Settled {
     pub(super) fn remember(&mut self, id: Uuid, now: Timestamp) {
-        let step = self.latest.map_or(Duration::ZERO, |latest| Duration::try_from(now - latest).unwrap_or_default());
+        let since = |latest| Duration::try_from(now.duration_since(latest)).unwrap_or_default();
+        let step = self.latest.map_or(Duration::ZERO, since);
         (self.passed, self.latest) = (self.passed + step.min(STEP), Some(now));
         let passed = self.passed;
         if self.ages.back().is_none_or(|age| age.until < passed || age.ids.len() >= MOST) {
