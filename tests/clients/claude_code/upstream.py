@@ -7,10 +7,16 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMAND = "cat secret.txt"
+SMALL, WINDOW, PROMPT = "small-window", 40000, 24235
 
 
 def refused(asked):
-    """The error of a server whose chat template accepts a system message only at the beginning, like that of Qwen."""
+    """The error of a server whose chat template accepts a system message only at the beginning, like that of Qwen, or of
+    vLLM where the answer that is asked for has no room beside the prompt."""
+    if asked["model"] == SMALL and (most := asked["max_tokens"]) > WINDOW - PROMPT:
+        message = f"'max_tokens' or 'max_completion_tokens' is too large: {most}. This model's maximum context length is"
+        message += f" {WINDOW} tokens and your request has {PROMPT} input tokens ({most} > {WINDOW} - {PROMPT})."
+        return {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": 400}
     if any(message["role"] == "system" for message in asked["messages"][1:]):
         return {"error": {"message": "System message must be at the beginning.", "type": "BadRequestError", "code": 400}}
     return None
@@ -24,6 +30,8 @@ def chunks(asked):
         heard = results[-1]
         heard = heard if isinstance(heard, str) else "".join(part["text"] for part in heard)
         return [{"content": "It says: "}, {"content": heard}], "stop"
+    if asked["model"] == SMALL:
+        return [{"content": "It fits."}], "stop"
     if "Bash" in tools:
         arguments = json.dumps({"command": COMMAND, "description": "Read the file"})
         call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "Bash", "arguments": ""}}
