@@ -153,12 +153,13 @@ impl Together {
     }
 
     /// Asks when all the others ask.
-    pub(crate) async fn ask(self: Arc<Self>, asked: impl Future<Output = ()>) {
+    pub(crate) async fn ask<T>(self: Arc<Self>, asked: impl Future<Output = T>) -> T {
         self.start.wait().await;
         let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
-        asked.await;
+        let answer = asked.await;
         self.under_way.fetch_sub(1, Ordering::SeqCst);
+        answer
     }
 
     /// The largest number that were under way at one moment.

@@ -33,7 +33,8 @@ fn raise_the_limit_of_descriptors() {
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(16_384)), hard).expect("at most the hard limit");
 }
 
-async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) {
+/// Returns whether the head of an answer came.
+async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) -> bool {
     let (mut parts, body) = ask.request().into_parts();
     parts.uri = format!("{base}{}", parts.uri).parse::<Uri>().expect("a URL");
     let (time, frames) = match ask.leaves {
@@ -43,9 +44,11 @@ async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) {
         // A client cannot count the server's polls, so leave around the time at which the stores are asked.
         Leaves::AtPoll(polls) => (Duration::from_millis(polls), u64::MAX),
     };
+    let mut is_answered = false;
     let whole = async {
         // A connection that breaks is another way to leave.
         let Ok(answer) = client.request(Request::from_parts(parts, body)).await else { return };
+        is_answered = true;
         let mut body = answer.into_body();
         for _ in 0..frames {
             match body.frame().await {
@@ -55,6 +58,7 @@ async fn ask(ask: Ask, client: Client<HttpConnector, Body>, base: String) {
         }
     };
     let _ = tokio::time::timeout(time, whole).await;
+    is_answered
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -95,9 +99,7 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
 
         let gateway = Server::start(site.gateway.clone()).await;
         let clients = [false, true].map(|h2| Client::builder(TokioExecutor::new()).http2_only(h2).build_http());
-        // The gateway sees every client that waits for an answer. A client that leaves at a certain time may leave
-        // before it is connected.
-        let (mut calls, mut sure, together) = (JoinSet::new(), 0, Together::of(CALLS));
+        let (mut calls, together) = (JoinSet::new(), Together::of(CALLS));
         let (mut streams, mut leaving) = (0, 0);
         for number in 0..CALLS {
             let client = clients[usize::from(random.one_in(2))].clone();
@@ -110,13 +112,15 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
             }
             streams += usize::from(one.is_stream);
             leaving += usize::from(one.leaves != Leaves::Never);
-            sure += usize::from(matches!(one.leaves, Leaves::Never | Leaves::AfterFrames(_)));
             calls.spawn(together.clone().ask(ask(one, client, gateway.url())));
         }
         assert!((450..550).contains(&streams) && (200..300).contains(&leaving), "{streams} stream, {leaving} leave");
         drop(clients);
+        // The gateway has seen every client that was answered. Others may have left before they were connected, or
+        // shared a connection that the server closed because too many left at once.
+        let mut answered = 0;
         while let Some(call) = calls.join_next().await {
-            call.expect("no client panics");
+            answered += usize::from(call.expect("no client panics"));
         }
         // A server that has shut down has ended every call, and the provider has stopped working.
         let down = async {
@@ -127,8 +131,8 @@ async fn spent_and_held_never_exceed_the_limit_over_sockets_whose_clients_hang_u
         drop(http);
         let calls = site.closed.lock().len();
         assert!(
-            sure > 500 && (sure..=1_000).contains(&calls),
-            "{calls} calls were seen of {CALLS}, {sure} for certain"
+            answered > 500 && (answered..=1_000).contains(&calls),
+            "{calls} calls were seen of {CALLS}, and {answered} answered"
         );
         crowd.assert_no_slot_is_held(&limits);
         let (sum, most) = (reckon(&site, &budgets, calls), together.most());
