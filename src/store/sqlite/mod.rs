@@ -104,6 +104,8 @@
 //! 4. Call [`migrate`](Sqlite::migrate), which sets WAL mode again.
 //!
 //! What was spent since the copy was made may be spent again, and keys that were disabled since are valid again.
+//! Records that came from a journal come again, as far back as the journal goes, if you remove the position of this
+//! sink: the file `NAME.acked` in the journal's directory. Those that the copy has already are recognised.
 
 mod admission;
 mod again;
