@@ -10,12 +10,14 @@
 //! ```
 
 mod budget;
+mod coding;
 mod covered;
 mod gunzip;
 mod reason;
 mod secret;
 
 pub(crate) use self::budget::{Budget, NoRoom, Share};
+pub(crate) use self::coding::{accept_what_is_read, accepts_gzip};
 pub(crate) use self::covered::Covered;
 pub(crate) use self::gunzip::Gunzip;
 pub(crate) use self::reason::forget as forget_reason;

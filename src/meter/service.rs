@@ -5,7 +5,7 @@ use http::{Request, Response};
 use tower::Service;
 
 use super::MeterFuture;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, accept_what_is_read};
 use crate::call::Call;
 
 /// The service of a [`MeterLayer`](super::MeterLayer).
@@ -39,6 +39,9 @@ where
         let call = request.extensions_mut().get_mut::<Call>();
         let has_head = call.as_ref().is_some_and(|call| call.endpoint().has_head());
         let attempt = call.map(Call::begin_attempt_of);
+        if has_head {
+            accept_what_is_read(request.headers_mut());
+        }
         let method = request.method().clone();
         MeterFuture::new(self.inner.call(request), attempt, has_head, method)
     }

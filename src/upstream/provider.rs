@@ -14,9 +14,9 @@ use tower::{Service, ServiceExt};
 
 use super::answer::Asked;
 use super::base::Base;
-use super::request::{accepts_gzip, ask_encoding, content_type, default_version, strip};
+use super::request::{ask_encoding, content_type, default_version, strip};
 use super::{Credential, ProviderError, ProviderFuture};
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, accepts_gzip};
 use crate::call::Call;
 use crate::domain::dialect::Dialect;
 use crate::domain::rejection::{Rejection, RejectionKind};

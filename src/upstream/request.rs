@@ -132,32 +132,6 @@ pub(super) fn drop_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client accepts gzip (RFC 9110 section 12.5.3: named or matched by `*`, and not with weight zero).
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    // The usual value of SDKs.
-    if headers.get(header::ACCEPT_ENCODING).is_some_and(|value| value.as_bytes().starts_with(b"gzip, ")) {
-        return true;
-    }
-    let mut star = false;
-    for coding in headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-    {
-        let mut parts = coding.split(';').map(str::trim);
-        let name = parts.next().unwrap_or("");
-        let refused = parts.any(|p| {
-            p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")).is_some_and(|q| q.trim_matches(['0', '.']).is_empty())
-        });
-        if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
-            return !refused;
-        }
-        star |= name == "*" && !refused;
-    }
-    star
-}
-
 /// Streams are requested uncompressed: a compressor in between may delay an event.
 pub(super) fn ask_encoding(headers: &mut HeaderMap, is_stream: bool, accepts_gzip: bool) {
     let coding = if accepts_gzip && !is_stream { "gzip, identity" } else { "identity" };
@@ -235,24 +209,6 @@ mod tests {
         let mut map = headers(&[("content-type", "application/json; Charset=UTF-8")]);
         content_type(&mut map);
         assert_eq!(map["content-type"], "application/json; Charset=UTF-8", "as it came, where it is so");
-    }
-
-    #[test]
-    fn gzip_is_accepted_where_it_is_named_and_not_refused() {
-        for (value, yes) in [
-            ("gzip, deflate, br", true),
-            ("GZIP", true),
-            ("br, *", true),
-            ("gzip;q=0, *", false),
-            ("gzip;q=0.5", true),
-            ("gzip; q=0.0", false),
-            ("identity", false),
-            ("gzip;Q=0", false),
-            ("*;q=0", false),
-        ] {
-            assert_eq!(accepts_gzip(&headers(&[("accept-encoding", value)])), yes, "{value}");
-        }
-        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 
     #[test]

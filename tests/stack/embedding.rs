@@ -49,6 +49,21 @@ async fn text(response: Response<axum::body::Body>) -> String {
 }
 
 #[tokio::test]
+async fn a_service_of_ones_own_is_asked_for_no_coding_that_hides_the_usage() {
+    for (accepts, asked) in [("br", "identity"), ("gzip, deflate, br, zstd", "gzip, identity")] {
+        let service = service_fn(move |request: Request<Body>| async move {
+            let codings: Vec<_> = request.headers().get_all("accept-encoding").iter().collect();
+            assert_eq!(codings, [asked]);
+            Ok::<_, Infallible>(Response::new(Body::from("{}")))
+        });
+        let request = Request::post("/v1/messages").header("accept-encoding", accepts);
+        let request = request.body(Body::from(body())).expect("a request");
+        let answer = GatewayLayer::new().layer(service).oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_nests_in_a_router() {
     let app: Router = Router::new().route("/", get(|| async { "mine" })).nest_service("/llm", gateway());
     let request = Request::post("/llm/v1/messages").body(axum::body::Body::from(body())).expect("a request");
