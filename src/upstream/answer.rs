@@ -1,6 +1,6 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 
 use super::request::{drop_named_by_connection, remove_where};
 use crate::body::{Body, Covered, Gunzip, Secret};
@@ -73,6 +73,8 @@ impl Asked {
 /// Turns a provider's answer into what the client may see, or into a rejection that replaces it.
 pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<Body>, Rejection> {
     let (mut parts, mut body) = response.into_parts();
+    // That of one hop. If the client's became 1.0, a broken answer would look like a whole one.
+    parts.version = Version::HTTP_11;
     if let Some(rejection) = in_its_place(&parts) {
         return Err(rejection.answered(parts.status));
     }
@@ -86,6 +88,10 @@ pub(super) fn clean(response: Response<Body>, asked: &Asked) -> Result<Response<
         && let Some(mark) = translate::OutOfTokens::of(&parts.headers)
     {
         parts.extensions.insert(mark);
+    }
+    if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        // The other one decides (RFC 9112 section 6.3), and this one may be wrong.
+        parts.headers.remove(header::CONTENT_LENGTH);
     }
     drop_named_by_connection(&mut parts.headers);
     remove_where(&mut parts.headers, is_theirs);

@@ -1,11 +1,14 @@
 //! Upstreams that answer with a head: with errors, bad headers, or web pages.
 
-use http::Request;
+use http::{Request, Version};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tollgate::Body;
 use tollgate::domain::outcome::{AttemptEnd, End};
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::testing::Script;
 
-use crate::raw::{Act, Rude, answer, say};
+use crate::raw::{Act, Rude, answer, chunk, last_chunk, say};
 use crate::shape::{Expected, UNREACHABLE};
 use crate::stack::{BOTH, CREDENTIAL, Stack, path, request};
 
@@ -315,5 +318,39 @@ async fn a_header_that_the_client_names_as_its_connections_is_not_sent_upstream(
         let headers = &received.last().expect("a request").headers;
         assert!(!headers.contains_key("x-app") && !headers.contains_key("x-codex-turn"), "{headers:?}");
         assert_eq!(headers["x-codex-task"], "3");
+    }
+}
+
+#[tokio::test]
+async fn the_version_of_http_upstream_is_not_the_clients() {
+    // Without a length, the end of a body of HTTP/1.0 is the end of its connection, and so would be its breaking off.
+    let said = "HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: [DONE]\n\n";
+    let rude = Rude::start(vec![say(said)]).await;
+    let stack = Stack::over(&rude.url()).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    for dialect in BOTH {
+        let url = format!("{}{}", stack.gateway.url(), path(dialect));
+        let asked = Request::post(url).body(Body::from(request(dialect, STREAMS[1]))).expect("a request");
+        let answer = client.request(asked).await.expect("an answer");
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_11));
+        assert_eq!(answer.headers().get("transfer-encoding").map(|coding| coding.as_bytes()), Some(&b"chunked"[..]));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_chunks_is_as_long_as_they_are_whatever_length_it_names() {
+    let body = r#"{"usage":{"input_tokens":9,"output_tokens":7}}"#;
+    for length in ["3", "3000"] {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\
+                    connection: close, transfer-encoding\r\n";
+        let head = format!("{head}content-length: {length}\r\n\r\n");
+        let rude = Rude::start(vec![say(head), chunk(body), last_chunk()]).await;
+        let mut stack = Stack::over(&rude.url()).await;
+        for dialect in BOTH {
+            let reply = stack.post(dialect, request(dialect, "")).await;
+            assert_eq!((reply.text(), reply.cut), (body, false), "{length}");
+            assert!(!reply.headers.contains_key("content-length"));
+            assert_eq!(stack.outcome_of(&reply).await.end, End::Complete);
+        }
     }
 }
