@@ -20,6 +20,8 @@ use crate::domain::rejection::Rejection;
 
 /// How long the head of a stream waits for the first event.
 const FIRST_EVENT: Duration = Duration::from_secs(10);
+/// How long the end of a stream may take to come behind its last event.
+const END: Duration = Duration::from_secs(1);
 /// The largest complete answer that is read.
 const MOST: usize = 64 << 20;
 /// The error if a stream cannot be translated.
@@ -260,7 +262,15 @@ async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMu
     let mut body = Limited::new(body, MOST);
     while let Some(frame) = body.frame().await {
         match frame.map(Frame::into_data) {
-            Ok(Ok(chunk)) => translator.try_push(&chunk, out)?,
+            Ok(Ok(chunk)) => {
+                translator.try_push(&chunk, out)?;
+                if translator.is_over() {
+                    // As a rule its end comes at once, and only then can the connection serve another call.
+                    let end = async { while let Some(Ok(_)) = body.frame().await {} };
+                    let _ = tokio::time::timeout(END, end).await;
+                    break;
+                }
+            }
             // Trailers.
             Ok(Err(_)) => {}
             // Nothing is lost after a complete answer.

@@ -81,14 +81,21 @@ impl TranslatedBody {
         }
     }
 
-    /// The upstream is silent. Writes a keep-alive if that has been so for long.
-    fn wait(&mut self, cx: &mut Context<'_>) {
+    /// The upstream is silent. If that has been so for long, ends an answer that is whole, which is returned, or writes a
+    /// keep-alive.
+    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
         while self.quiet.as_mut().poll(cx).is_ready() {
             self.quiet.as_mut().reset(Instant::now() + QUIET);
+            if self.resuming.is_none() && self.translator.is_over() {
+                self.inner = Body::empty();
+                self.end();
+                return true;
+            }
             if !std::mem::take(&mut self.has_spoken) {
                 self.translator.keep_alive(&mut self.out);
             }
         }
+        false
     }
 }
 
@@ -107,11 +114,10 @@ impl http_body::Body for TranslatedBody {
                 return Poll::Ready(None);
             }
             let Poll::Ready(frame) = this.poll_inner(cx) else {
-                this.wait(cx);
-                if this.out.is_empty() {
-                    return Poll::Pending;
+                if this.wait(cx) || !this.out.is_empty() {
+                    continue;
                 }
-                continue;
+                return Poll::Pending;
             };
             match frame {
                 Some(Ok(frame)) => {

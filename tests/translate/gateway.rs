@@ -11,7 +11,9 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
 use serde_json::{Value, json};
+use tollgate::body::BoxError;
 use tollgate::dialect::translate::{AnthropicVersion, Mode};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::catalog::{Abilities, Catalog};
@@ -559,6 +561,29 @@ async fn before_a_message_has_begun_a_sign_of_life_is_a_comment() {
     let silence = text.strip_suffix(&text[text.find("event: message_start").expect("it begins")..]);
     let silence = silence.expect("a beginning");
     assert!(silence.len() >= 3 * 8 && silence.replace(": ping\n\n", "").is_empty(), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_over_is_an_answer_though_its_connection_stays_open() {
+    let said = b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+    sender.send_data(Bytes::from_static(said)).await.expect("room");
+    let body = Arc::new(Mutex::new(Some(body)));
+    let service = service_fn(move |_request: Request<Body>| {
+        let answer = Response::builder().header("content-type", "text/event-stream");
+        let body = body.lock().expect("one caller").take().expect("one call");
+        let answer = answer.body(Body::new(body)).expect("an answer");
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let service = TranslateLayer::new(Dialect::OpenAiChat).layer(service);
+    let request = Request::post(MESSAGES).body(Body::from(gpt("hi", false).to_string())).expect("a request");
+    let began = tokio::time::Instant::now();
+    let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+    assert_eq!(answer.status(), StatusCode::OK);
+    let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+    assert!(String::from_utf8_lossy(&bytes).contains("hi"), "{bytes:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(sender);
 }
 
 #[tokio::test]
