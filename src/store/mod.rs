@@ -32,6 +32,7 @@ pub mod journal;
 pub mod key;
 #[cfg(feature = "memory")]
 pub mod memory;
+mod names;
 mod patience;
 pub mod rate_limit;
 #[cfg(feature = "sqlite")]
@@ -42,6 +43,9 @@ pub(crate) use self::both::both;
 pub(crate) use self::contained::contained;
 pub(crate) use self::error::Chain;
 pub use self::error::StoreError;
+#[cfg(feature = "sqlite")]
+pub(crate) use self::names::{Id, id, is_another};
+pub(crate) use self::names::{is_removed, sync_dir};
 pub(crate) use self::patience::{at_once, in_time, patiently, so_far};
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ use super::queue::Item;
 use super::shared::Trouble;
 use super::writer::Writer;
 use super::{moments, release, segment};
+use crate::store::is_removed;
 
 /// How long to wait before trying again a disk that takes nothing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -167,7 +168,7 @@ impl Writer {
     /// A file that was removed or moved accepts writes, but the next start will not find them.
     pub(super) fn look_for_file(&self) {
         const WHY: &str = "the current file of the journal was removed or moved; restart the gateway";
-        if segment::is_removed(&self.file, &self.path) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
+        if is_removed(&self.file, &self.path) && self.shared.trouble(Trouble::Lost, Some(&WHY)) {
             let path = self.path.display();
             tracing::error!(%path, "the current file of the journal was removed or moved; calls are refused until a restart");
         }

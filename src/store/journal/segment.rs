@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::store::sync_dir;
+
 const SUFFIX: &str = ".seg";
 /// The next segment, before it has a name.
 const NEXT: &str = "next.tmp";
@@ -83,23 +85,6 @@ fn fill(path: &Path, size: u64, mut meanwhile: impl FnMut(&File) -> io::Result<(
     Ok(file)
 }
 
-/// Whether the file has lost its name: it was removed, or its directory was moved.
-#[cfg(unix)]
-pub(super) fn is_removed(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |found: fs::Metadata| (found.dev(), found.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(own), Ok(found)) => id(own) != id(found),
-        (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
-        (Err(_), _) => false,
-    }
-}
-
-#[cfg(not(unix))]
-pub(super) fn is_removed(_: &File, _: &Path) -> bool {
-    false
-}
-
 /// Gives the prepared segment its name. After an error it can be called again.
 pub(super) fn begin(dir: &Path, first: u64) -> io::Result<PathBuf> {
     let path = dir.join(format!("{first:020}{SUFFIX}"));
@@ -124,9 +109,4 @@ pub(super) fn set_aside(segment: &Segment) -> io::Result<()> {
 /// Frees the room behind the last line of a segment that nobody will write to any more.
 pub(super) fn trim(segment: &Segment, len: u64) -> io::Result<()> {
     OpenOptions::new().write(true).open(&segment.path)?.set_len(len)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    // On other systems a directory cannot be opened, and its names need no sync.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

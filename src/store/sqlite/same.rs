@@ -1,13 +1,13 @@
 //! Whether the file that is open still has its name. A removed file can be read and written on, but nobody will ever see
 //! it again, and a new connection opens whatever has the name then. So from then on none is believed.
 
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::error::{SqliteError, SqliteErrorKind};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::store::{Id, id, is_another};
 
 /// How often the name is looked at.
 const EVERY: Duration = Duration::from_secs(2);
@@ -21,12 +21,11 @@ pub(super) struct Same {
     is_another: AtomicBool,
 }
 
-type Id = (u64, u64);
-
 impl Same {
     /// The file that has this name now.
     pub(super) fn of(path: &Path) -> Self {
-        Same { id: id(path).ok().flatten(), looked: AtomicU64::new(0), is_another: AtomicBool::new(false) }
+        let id = std::fs::metadata(path).ok().and_then(|found| id(&found));
+        Same { id, looked: AtomicU64::new(0), is_another: AtomicBool::new(false) }
     }
 
     /// For a database of the host's, which is the host's to watch.
@@ -51,25 +50,4 @@ impl Same {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn is_another(path: &Path, own: Id) -> bool {
-    match id(path) {
-        Ok(found) => found.is_some_and(|found| found != own),
-        // Any other error says nothing about the file.
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
-}
-
-/// `None` where files cannot be told apart.
-fn id(path: &Path) -> io::Result<Option<Id>> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(path).map(|found| Some((found.dev(), found.ino())))
-    }
-    #[cfg(not(unix))]
-    {
-        std::fs::metadata(path).map(|_| None)
-    }
 }
