@@ -17,6 +17,9 @@ use crate::store::audit::AuditSink;
 /// write the lines are written again, so a line may appear twice, or cut off before its complete copy; the record's
 /// `id` identifies copies. A new file is readable only by its owner (mode 0600, on Unix); an existing file keeps its
 /// mode.
+///
+/// On Unix, a file may be moved or removed while it is in use, as logrotate does: the next batch goes to the file that
+/// has the name then, which is created if needed. If it cannot be, nothing is taken until it can.
 pub struct JsonLines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
 }

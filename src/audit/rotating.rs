@@ -3,8 +3,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::store::{is_removed, sync_dir};
+
 /// A file of lines that starts anew before it grows too large. The old file keeps its name plus the next number. After
-/// a torn line, the next write starts a new line.
+/// a torn line, the next write starts a new line. A file that somebody moves or removes is followed by a new one.
 pub(super) struct Rotating {
     path: PathBuf,
     file: File,
@@ -23,6 +25,13 @@ impl Rotating {
         let metadata = file.metadata()?;
         // The previous process may have ended in the middle of a line.
         let is_torn = metadata.is_file() && !ends_with_a_line(path).unwrap_or(true);
+        // It may be new, and a later sync does not reach its entry in the directory.
+        if metadata.is_file()
+            && metadata.len() == 0
+            && let Err(error) = sync_dir(parent(path))
+        {
+            tracing::warn!(%error, path = %path.display(), "the directory of a new file cannot be synced; a power loss may take the file");
+        }
         Ok(Rotating { path: path.to_owned(), file, len: metadata.len(), most, last: 0, is_torn })
     }
 
@@ -40,15 +49,19 @@ impl Rotating {
         if self.file.metadata()?.is_file() {
             self.file.sync_data()?;
         }
-        match fs::rename(&self.path, kept) {
-            // Someone has moved the file away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => renamed?,
-        }
+        fs::rename(&self.path, kept)?;
         self.last = number;
         self.file = append(&self.path)?;
-        // Syncs the directory, so that both names are on disk too.
-        File::open(parent(&self.path))?.sync_all()
+        // So that both names are on the disk too.
+        sync_dir(parent(&self.path))
+    }
+
+    /// Goes on in the file that has the name now: nobody would look for a line in one that was moved or removed.
+    fn follow(&mut self) -> io::Result<()> {
+        if is_removed(&self.file, &self.path) {
+            *self = Rotating { last: self.last, ..Self::open(&self.path, self.most)? };
+        }
+        Ok(())
     }
 
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
@@ -111,6 +124,7 @@ fn highest(path: &Path) -> io::Result<u64> {
 impl Write for Rotating {
     /// Writes all lines, each into one file. A line longer than the maximum gets a file of its own.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.follow()?;
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             if self.len > 0 && self.len.saturating_add(line.len() as u64) > self.most {
                 // A file that is too large is better than a lost record. Rotation is tried again after another `most`
@@ -126,8 +140,15 @@ impl Write for Rotating {
     }
 
     /// Syncs a regular file to disk, since a journal does not repeat what a sink has taken.
+    ///
+    /// # Errors
+    /// Also if the file was moved or removed since the write: its lines may be gone with it.
     fn flush(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.is_file() { self.file.sync_data() } else { self.file.flush() }
+        if self.file.metadata()?.is_file() { self.file.sync_data() } else { self.file.flush() }?;
+        match is_removed(&self.file, &self.path) {
+            true => Err(io::Error::other("the file was moved or removed while it was written to")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -196,14 +217,46 @@ mod tests {
         fs::rename(numbered(&path, 1), directory.join("audit.jsonl.7.gz")).expect("renamed");
         fs::remove_file(&path).expect("removed");
         write(&mut file, "abcdefg\nabcdefh\n");
-        assert_eq!(fs::read_to_string(numbered(&path, 9)).expect("behind the highest"), "abcdefg\n");
+        let last = highest(&path).expect("a directory");
+        assert!(last > 7, "{last}");
+        assert_eq!(fs::read_to_string(numbered(&path, last)).expect("behind the highest"), "abcdefg\n");
         assert_eq!(fs::read_to_string(&path).expect("anew"), "abcdefh\n");
-        // The directory is gone: writes continue into the open file.
         fs::remove_dir_all(&directory).expect("ours");
-        write(&mut file, "1234567\n1234567\n1234567\n");
-        fs::create_dir_all(&directory).expect("a directory");
-        write(&mut file, "back\n1234567\n");
-        assert!(fs::read_to_string(&path).expect("anew").contains("1234567\n"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_taken_is_in_the_file_of_that_name_whoever_moves_or_removes_the_one_before() {
+        let directory = directory("followed");
+        let path = directory.join("audit.jsonl");
+        let (moved, read) = (directory.join("moved"), |path: &Path| fs::read_to_string(path).expect("a file"));
+        for most in [20, u64::MAX] {
+            let mut file = Rotating::open(&path, most).expect("it opens");
+            write(&mut file, "first\n");
+            // As logrotate does, with the beginning of a line that somebody else has left there.
+            fs::rename(&path, &moved).expect("renamed");
+            fs::write(&path, "half").expect("writable");
+            write(&mut file, "second\n");
+            assert_eq!((read(&moved), read(&path)), ("first\n".into(), "half\nsecond\n".into()));
+            fs::rename(&path, &moved).expect("renamed");
+            write(&mut file, "third\n");
+            fs::remove_file(&path).expect("removed");
+            write(&mut file, "fourth\n");
+            assert_eq!((read(&moved), read(&path)), ("half\nsecond\n".into(), "fourth\n".into()));
+            // Between a write and its end.
+            file.write_all(b"fifth\n").expect("it is written");
+            fs::remove_file(&path).expect("removed");
+            file.flush().expect_err("it is gone");
+            write(&mut file, "fifth\n");
+            assert_eq!(read(&path), "fifth\n");
+            // With its directory, nothing is taken until that is back.
+            fs::remove_dir_all(&directory).expect("ours");
+            file.write_all(b"sixth\n").expect_err("there is no place for it");
+            fs::create_dir_all(&directory).expect("a directory");
+            write(&mut file, "sixth\n");
+            assert_eq!(read(&path), "sixth\n");
+            fs::remove_file(&path).expect("it is there");
+        }
         fs::remove_dir_all(&directory).expect("ours");
     }
 
