@@ -36,6 +36,7 @@ mod rotating;
 mod slack;
 mod status;
 mod tracing_sink;
+mod unfinished;
 mod webhook;
 
 pub use self::gate::AuditGate;

@@ -13,57 +13,56 @@ const ALONE: usize = 2;
 /// When a whole batch is refused, its first record is sent alone, then the rest at once. A sink that takes nothing is
 /// thus recognized after a few requests, and a moved endpoint is not asked about each record. Once the sink has taken
 /// something, the refused records are found by bisection.
-pub(super) struct Parts<'a> {
-    all: &'a [AuditRecord],
-    /// All parts behind the current one, without a gap; the next is at the end.
+#[derive(Default)]
+pub(super) struct Parts {
+    /// All parts that are left, without a gap; the one to send now is at the end.
     waiting: Vec<Range<usize>>,
-    told: Range<usize>,
     is_taking: bool,
     /// How many records were refused alone.
     alone: usize,
 }
 
-impl<'a> Parts<'a> {
-    pub(super) fn of(all: &'a [AuditRecord]) -> Self {
-        let whole = 0..all.len();
-        let waiting = if all.is_empty() { Vec::new() } else { vec![whole] };
-        Parts { all, waiting, told: 0..0, is_taking: false, alone: 0 }
+impl Parts {
+    /// Of a batch of so many records.
+    pub(super) fn of(records: usize) -> Self {
+        let whole = (records > 0).then_some(0..records);
+        Parts { waiting: whole.into_iter().collect(), ..Parts::default() }
     }
 
-    /// The part to send now; never empty.
-    pub(super) fn following(&mut self) -> Option<&'a [AuditRecord]> {
-        self.told = self.waiting.pop()?;
-        Some(&self.all[self.told.clone()])
+    /// The part to send now; never empty. It stays the same until it is known what became of it.
+    pub(super) fn following(&self) -> Option<Range<usize>> {
+        self.waiting.last().cloned()
     }
 
-    /// The last part was taken.
+    /// That part was taken.
     pub(super) fn taken(&mut self) {
+        self.waiting.pop();
         self.is_taking = true;
     }
 
-    /// The last part was refused. Returns the records that are given up, if any; they are not sent again.
-    pub(super) fn refused(&mut self) -> &'a [AuditRecord] {
-        let first = if self.is_taking { self.told.len() / 2 } else { 1 };
-        self.split(first)
+    /// That part was refused. Returns the records that are given up, if any; they are not sent again.
+    pub(super) fn refused(&mut self) -> Range<usize> {
+        self.split(|len, is_taking| if is_taking { len / 2 } else { 1 })
     }
 
-    /// The last part was too large. Returns the records that are given up, if any.
-    pub(super) fn too_large(&mut self) -> &'a [AuditRecord] {
-        self.split(self.told.len() / 2)
+    /// That part was too large. Returns the records that are given up, if any.
+    pub(super) fn too_large(&mut self) -> Range<usize> {
+        self.split(|len, _| len / 2)
     }
 
-    fn split(&mut self, first: usize) -> &'a [AuditRecord] {
-        let Range { start, end } = self.told;
-        if self.told.len() == 1 {
+    fn split(&mut self, first: impl Fn(usize, bool) -> usize) -> Range<usize> {
+        let Some(Range { start, end }) = self.waiting.pop() else { return 0..0 };
+        if end - start == 1 {
             self.alone += 1;
-            return &self.all[start..end];
+            return start..end;
         }
         if !self.is_taking && self.alone >= ALONE {
-            self.waiting.clear();
-            return &self.all[start..];
+            let last = self.waiting.drain(..).next();
+            return start..last.map_or(end, |last| last.end);
         }
-        self.waiting.extend([start + first..end, start..start + first]);
-        &[]
+        let first = start + first(end - start, self.is_taking);
+        self.waiting.extend([first..end, start..first]);
+        0..0
     }
 }
 
@@ -94,14 +93,14 @@ pub(super) mod tests {
     fn told(count: u128, faulty: &[u128], most: usize) -> (Vec<u128>, Vec<u128>, usize) {
         let all: Vec<_> = (0..count).map(record).collect();
         let (mut taken, mut given_up, mut asked) = (Vec::new(), Vec::new(), 0);
-        let mut parts = Parts::of(&all);
+        let mut parts = Parts::of(all.len());
         while let Some(part) = parts.following() {
             asked += 1;
-            let part = ids(part);
+            let part = ids(&all[part]);
             if part.len() > most {
-                given_up.extend(ids(parts.too_large()));
+                given_up.extend(ids(&all[parts.too_large()]));
             } else if part.iter().any(|id| faulty.contains(id)) {
-                given_up.extend(ids(parts.refused()));
+                given_up.extend(ids(&all[parts.refused()]));
             } else {
                 parts.taken();
                 taken.extend(part);

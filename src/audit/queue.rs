@@ -175,8 +175,9 @@ impl Writer {
     /// Writes until the sink has all records, or refuses some for good: it finds those that the sink refuses, or that
     /// make it panic, and writes the others.
     async fn write(&self, records: &[AuditRecord]) {
-        let mut parts = Parts::of(records);
+        let mut parts = Parts::of(records.len());
         while let Some(part) = parts.following() {
+            let part = &records[part];
             let Err(error) = self.told(part).await else {
                 parts.taken();
                 continue;
@@ -184,7 +185,7 @@ impl Writer {
             if part.len() == records.len() && part.len() > 1 {
                 tracing::error!(error = %Chain(&error), records = part.len(), "the sink refused a batch of audit records; sending it again in parts to find the faulty ones");
             }
-            for record in parts.refused() {
+            for record in &records[parts.refused()] {
                 lost(record, &Chain(&error));
             }
         }

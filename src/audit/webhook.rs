@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use tower::Service;
 
 use super::JsonLines;
-use super::parts::{Parts, lost};
+use super::parts::lost;
 use super::post::Endpoint;
+use super::unfinished::Unfinished;
 use crate::body::{Body, BoxError};
 use crate::domain::audit::AuditRecord;
 use crate::domain::clock::{Clock, SystemClock};
@@ -32,7 +33,7 @@ use crate::store::event::EventSink;
 /// - No answer, or 408, 425, 429 or a 5xx: the batch is sent again under the same id, with a growing pause. If such an
 ///   answer has a `retry-after` (seconds or a date), not before that time, up to five minutes.
 /// - Any other answer except success refuses the batch for good. A batch that is refused or too large (413) is sent in
-///   parts.
+///   parts. If one of them must be sent again, those before it are not.
 /// - Records that are refused alone go to the [dead letters](Self::dead_letters), or else to the log. If two records of
 ///   a batch were refused alone and none was taken, so does the rest of the batch: that endpoint takes nothing.
 ///
@@ -53,6 +54,8 @@ pub struct Webhook<C> {
     keyed: Hmac<Sha256>,
     client: C,
     dead_letters: Option<JsonLines>,
+    /// The caller sends a whole batch again, and this knows what of it was taken.
+    unfinished: Unfinished,
 }
 
 impl<C> Webhook<C> {
@@ -67,7 +70,7 @@ impl<C> Webhook<C> {
         let secret = secret.filter(|secret| (24..=64).contains(&secret.len()));
         let keyed = secret.and_then(|secret| Hmac::new_from_slice(&secret).ok());
         let keyed = keyed.ok_or(NotAWebhook("the secret must be `whsec_` followed by 24 to 64 bytes in base64"))?;
-        Ok(Webhook { endpoint, keyed, client, dead_letters: None })
+        Ok(Webhook { endpoint, keyed, client, dead_letters: None, unfinished: Unfinished::default() })
     }
 
     /// Sets where records and events go that the endpoint refuses for good, one line each.
@@ -114,31 +117,35 @@ where
     B: Send + 'static,
 {
     async fn write(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
-        let mut parts = Parts::of(records);
-        while let Some(part) = parts.following() {
-            let Some(status) = self.send(part).await? else {
-                parts.taken();
+        let mut attempt = self.unfinished.attempt(records);
+        let batch = &mut attempt.batch;
+        loop {
+            if let Some(lines) = self.dead_letters.as_ref().filter(|_| !batch.dead.is_empty()) {
+                lines.write(&records[batch.dead.clone()]).await?;
+            }
+            batch.dead = 0..0;
+            let Some(part) = batch.parts.following() else { return Ok(()) };
+            let Some(status) = self.send(&records[part]).await? else {
+                batch.parts.taken();
                 continue;
             };
-            let given_up = match status {
-                StatusCode::PAYLOAD_TOO_LARGE => parts.too_large(),
-                _ => parts.refused(),
+            batch.dead = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => batch.parts.too_large(),
+                _ => batch.parts.refused(),
             };
             match &self.dead_letters {
-                _ if given_up.is_empty() => {}
-                Some(lines) => {
-                    tracing::error!(%status, records = given_up.len(), "the webhook refused audit records for good; writing them to the dead letters");
-                    lines.write(given_up).await?;
+                _ if batch.dead.is_empty() => {}
+                Some(_) => {
+                    tracing::error!(%status, records = batch.dead.len(), "the webhook refused audit records for good; writing them to the dead letters");
                 }
-                // Not an error: the caller would send the whole batch again, including what was taken.
+                // Not an error: the caller would send the whole batch again.
                 None => {
-                    for record in given_up {
+                    for record in &records[batch.dead.clone()] {
                         lost(record, &format!("the webhook answered {status}"));
                     }
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -205,35 +212,52 @@ impl Error for NotAWebhook {}
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use http_body_util::BodyExt;
     use tower::service_fn;
 
     use super::super::parts::tests::{ids, record};
-    use super::{AuditRecord, AuditSink, Body, Request, Response, StatusCode, Webhook};
+    use super::{AuditRecord, AuditSink, Body, JsonLines, Request, Response, Service, StatusCode, Webhook};
 
     /// The record ids of each message sent, and the answers to them.
     type Sent = Arc<Mutex<Vec<(Vec<u128>, StatusCode)>>>;
 
-    async fn sent(count: u128, answer: fn(&[u128]) -> StatusCode) -> Vec<(Vec<u128>, StatusCode)> {
-        let sent = Sent::default();
-        let heard = sent.clone();
+    /// A webhook whose endpoint gives these answers, by the number of the message and the records in it. To an answer
+    /// of 100, it gives none.
+    fn webhook(
+        sent: Sent,
+        answer: impl Fn(usize, &[u128]) -> StatusCode + Clone + Send + Sync + 'static,
+    ) -> Webhook<
+        impl Service<Request<Body>, Response = Response<()>, Error = Infallible, Future: Send> + Clone + Send + Sync,
+    > {
         let client = service_fn(move |request: Request<Body>| {
-            let heard = heard.clone();
+            let (heard, answer) = (sent.clone(), answer.clone());
             async move {
                 let body = request.into_body().collect().await.expect("whole").to_bytes();
                 let mut message: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
                 let data = serde_json::from_value::<Vec<AuditRecord>>(message["data"].take()).expect("records");
-                let status = answer(&ids(&data));
-                heard.lock().expect("no panic under it").push((ids(&data), status));
+                let status = {
+                    let mut heard = heard.lock().expect("no panic under it");
+                    let status = answer(heard.len(), &ids(&data));
+                    heard.push((ids(&data), status));
+                    status
+                };
+                if status == StatusCode::CONTINUE {
+                    std::future::pending::<()>().await;
+                }
                 Ok::<_, Infallible>(Response::builder().status(status).body(()).expect("an answer"))
             }
         });
-        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        let webhook = Webhook::new("http://hooks.invalid/", secret, client).expect("a webhook");
+        Webhook::new("http://hooks.invalid/", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", client).expect("a webhook")
+    }
+
+    async fn sent(count: u128, answer: fn(&[u128]) -> StatusCode) -> Vec<(Vec<u128>, StatusCode)> {
+        let sent = Sent::default();
         let records: Vec<_> = (0..count).map(record).collect();
-        webhook.write(&records).await.expect("nothing comes again");
+        webhook(sent.clone(), move |_, ids| answer(ids)).write(&records).await.expect("nothing comes again");
         let sent = sent.lock().expect("no panic under it");
         sent.clone()
     }
@@ -262,6 +286,60 @@ mod tests {
             let sent = sent(16, refusal).await;
             let taken = sent.into_iter().filter(|(_, status)| status.is_success()).flat_map(|(ids, _)| ids);
             assert_eq!(taken.collect::<Vec<_>>(), (0..16).filter(|id| !REFUSED.contains(id)).collect::<Vec<_>>());
+        }
+    }
+
+    /// Takes nothing every other time.
+    #[derive(Clone, Default)]
+    struct Flaky(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Flaky {
+        fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+            let mut inner = self.0.lock().expect("no panic under it");
+            inner.0 += 1;
+            if inner.0 % 2 == 1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            inner.1.extend(lines);
+            Ok(lines.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_batch_in_parts_only_that_part_comes_again_that_got_no_answer() {
+        for nothing in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::CONTINUE] {
+            for every in 2..6 {
+                let (sent, dead) = (Sent::default(), Flaky::default());
+                let answer = move |number: usize, ids: &[u128]| match is_refused(ids) {
+                    _ if number % every == every - 1 => nothing,
+                    true => StatusCode::BAD_REQUEST,
+                    false => StatusCode::OK,
+                };
+                let webhook = webhook(sent.clone(), answer).dead_letters(JsonLines::new(dead.clone()));
+                let records: Vec<_> = (0..16).map(record).collect();
+                // The writer gives up, as on a sink that hangs, and tries the whole batch again.
+                let mut tries = 1;
+                while !matches!(tokio::time::timeout(Duration::from_secs(5), webhook.write(&records)).await, Ok(Ok(())))
+                {
+                    tries += 1;
+                    assert!(tries < 100, "it comes to no end");
+                }
+                let sent = sent.lock().expect("no panic under it").clone();
+                for [(ids, status), (next, _)] in sent.array_windows::<2>() {
+                    assert!(*status != nothing || ids == next, "{next:?} comes after {ids:?}");
+                }
+                let taken = sent.into_iter().filter(|(_, status)| status.is_success()).flat_map(|(ids, _)| ids);
+                assert_eq!(taken.collect::<Vec<_>>(), (0..16).filter(|id| !REFUSED.contains(id)).collect::<Vec<_>>());
+                let lines = String::from_utf8(dead.0.lock().expect("no panic under it").1.clone()).expect("text");
+                let dead: Vec<AuditRecord> =
+                    lines.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+                assert_eq!(ids(&dead), REFUSED, "each once");
+                assert!(tries > 3, "{tries}");
+            }
         }
     }
 
