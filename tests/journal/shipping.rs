@@ -11,11 +11,12 @@ use tollgate::audit::JsonLines;
 use tollgate::domain::audit::AuditRecord;
 use tollgate::store::StoreError;
 use tollgate::store::audit::AuditSink;
-use tollgate::store::journal::{Head, Journal, verify};
+use tollgate::store::journal::{Head, Journal, LineHash, verify};
 use tollgate::store::memory::MemoryBudgets;
 use uuid::Uuid;
 
-use crate::site::{Dir, Sink, Site, lines, open_again, until};
+use crate::events::{Ear, tell};
+use crate::site::{Dir, Sink, Site, ended, lines, open_again, until};
 use crate::support::log::Log;
 
 #[tokio::test]
@@ -150,6 +151,56 @@ async fn a_sink_that_has_had_what_a_power_loss_took_goes_on_where_the_journal_do
     }
     let ids: HashSet<_> = sink.records().iter().map(|record| record.id).collect();
     assert_eq!((ids.len(), sink.len()), (4, 4), "each once");
+}
+
+/// What is made of the position of the line with this number, with a head of another journal. Nothing: it is removed.
+type Damage = fn(u64, Head) -> Option<Vec<u8>>;
+
+#[tokio::test]
+async fn a_position_that_is_damaged_has_nobody_told_of_what_is_over_and_every_record_sent_again() {
+    let told = |name: &str| format!("key {name} was revoked");
+    let [first, second] = [told("first"), told("second")];
+    let other = Head { seq: 0, hash: LineHash::of(b"another") };
+    // And what is heard then.
+    let damages: [(Damage, &[&String]); 9] = [
+        (|_, _| Some(Vec::new()), &[&first, &second]),
+        (|_, _| Some(vec![0; 70]), &[&first, &second]),
+        (|_, _| Some(vec![0xff; 70]), &[&first, &second]),
+        (|seq, _| Some(seq.to_string().into()), &[&first, &second]),
+        (|seq, _| Some(format!("{seq}:half").into()), &[&first, &second]),
+        (|seq, other| Some(Head { seq, ..other }.to_string().into()), &[&first, &second]),
+        (|_, _| Some("1000000:half".into()), &[&first, &second]),
+        (|_, _| Some("1:half".into()), &[&first, &first, &second]),
+        (|_, _| None, &[&first, &first, &second]),
+    ];
+    for (number, (damage, heard)) in damages.into_iter().enumerate() {
+        let (dir, ear, sink) = (Dir::new(&format!("damaged-{number}")), Ear::default(), Sink::default());
+        for run in ["first", "second"] {
+            let journal = open_again(&dir).await;
+            let events = journal.events();
+            // A start may tell of something before its sinks are known.
+            tell(&events, run);
+            let journal = journal.ship("kept", sink.clone()).and_then(|journal| journal.notify("ear", ear.clone()));
+            let site = Site::new(journal.expect("two names"), MemoryBudgets::new());
+            assert_eq!(site.whole("hello").await, StatusCode::OK);
+            until("it is heard", || ear.heard().last() == Some(&told(run))).await;
+            site.settlements.drain().await;
+            site.audit.flush().await;
+            until("all have had all", || site.audit.status().behind.iter().all(|(_, lines)| *lines == 0)).await;
+            drop((site, events));
+            ended(&dir).await;
+            for name in ["kept.acked", "ear.acked"] {
+                let had = fs::read_to_string(dir.join(name)).expect("it is kept").trim().parse::<Head>();
+                match damage(had.expect("a head").seq, other) {
+                    Some(damaged) => fs::write(dir.join(name), damaged).expect("ours"),
+                    None => fs::remove_file(dir.join(name)).expect("ours"),
+                }
+            }
+        }
+        assert_eq!(ear.heard().iter().collect::<Vec<_>>(), heard, "{number}");
+        let ids: HashSet<_> = sink.records().iter().map(|record| record.id).collect();
+        assert_eq!((ids.len(), sink.len()), (2, 3), "{number}");
+    }
 }
 
 /// A sink that accepts no records of these calls: it panics at one of them and refuses the other.

@@ -77,6 +77,7 @@ mod pots;
 mod queue;
 mod recover;
 mod release;
+mod resume;
 mod seal;
 mod segment;
 mod shared;

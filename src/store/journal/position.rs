@@ -14,18 +14,30 @@ fn of(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.{EXTENSION}"))
 }
 
-/// The last line that a sink has had.
-pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Head>> {
-    match fs::read_to_string(of(dir, name)) {
-        Ok(text) => {
-            let head = text.trim().parse();
-            if let Err(error) = &head {
-                tracing::warn!(%error, sink = name, "the position of a sink cannot be read; it is sent the whole journal again");
-            }
-            Ok(head.ok())
-        }
+/// What the position of a sink says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Had {
+    /// This is the last line that it has had.
+    Upto(Head),
+    /// It is damaged, and at most the number of that line is legible.
+    Damaged(Option<u64>),
+}
+
+/// How far a sink has come, if it was there before.
+pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<Had>> {
+    match fs::read(of(dir, name)) {
+        Ok(text) => Ok(Some(Had::of(&String::from_utf8_lossy(&text)))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+impl Had {
+    fn of(text: &str) -> Self {
+        let text = text.trim();
+        // Without what follows it, a number may have lost digits.
+        let seq = || text.split_once(':').and_then(|(seq, _)| seq.parse().ok());
+        text.parse().map_or_else(|_| Had::Damaged(seq()), Had::Upto)
     }
 }
 

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::chain::{Head, LineHash};
 use super::error::JournalError;
 use super::outbox::{Kept, Outbox};
-use super::tail::{Place, Tail, Told};
-use super::{Shared, moments, position};
+use super::tail::{Tail, Told};
+use super::{Shared, moments, position, resume};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::Event;
 use crate::store::audit::AuditSink;
@@ -76,29 +76,8 @@ impl Shipments {
             return Err(JournalError::setting(&shared.dir, what));
         }
         let name: Arc<str> = name.into();
-        let io = JournalError::io(&shared.dir);
-        let had = position::read(&shared.dir, &name).map_err(&io)?;
-        let place = had.map(|had| Tail::find(&shared.dir, had)).transpose().map_err(&io)?;
-        let had = match (place, had) {
-            (Some(Place::Elsewhere), Some(had)) if had.seq > 0 => {
-                tracing::warn!(
-                    sink = &*name,
-                    "this is not the journal that the sink received lines of before; the sink is sent all of it"
-                );
-                0
-            }
-            (Some(Place::Before(first)), Some(had)) if first > had.seq.saturating_add(1) => {
-                let (sink, had) = (&*name, had.seq);
-                tracing::error!(
-                    sink,
-                    had,
-                    first,
-                    "lines that this sink has not received were removed; it never receives them"
-                );
-                had
-            }
-            (_, had) => had.map_or(0, |had| had.seq),
-        };
+        let had = resume::behind(&shared.dir, &name, matches!(sink, Sink::Events(_)))
+            .map_err(JournalError::io(&shared.dir))?;
         let waiting = shared.dir.join(format!("{name}.waiting"));
         let outbox = match sink {
             // Events that wait there are not for this sink, and must not be waited for.
