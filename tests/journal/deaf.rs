@@ -16,6 +16,7 @@ use tollgate::store::memory::MemoryBudgets;
 
 use crate::events::{Ear, tell};
 use crate::site::{Dir, Sink, Site, until};
+use crate::support::log::Log;
 
 /// Returns the name of the oldest segment.
 fn oldest(dir: &Dir) -> String {
@@ -94,6 +95,32 @@ async fn of_more_events_than_may_wait_the_oldest_give_way_before_a_call_is_kept_
     until("it is told of the last", || ear.heard().contains(&last)).await;
     let heard = ear.heard().len();
     assert!((900..TOLD).contains(&heard), "{heard}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_saved_beside_the_journal_stays_in_it_while_it_has_room() {
+    let (dir, ear, sink, (log, _listening)) = (Dir::new("unkept"), Ear::default(), Sink::default(), Log::listen());
+    ear.deaf(true);
+    // Where this stands, no file can be made.
+    let in_its_way = dir.join("ear.waiting.tmp");
+    fs::create_dir(&in_its_way).expect("writable");
+    let journal = journal(&dir, 5, &sink, &ear);
+    let (events, site) = (journal.events(), Site::new(journal, MemoryBudgets::new()));
+    tell(&events, "first");
+    until("it is tried", || log.text().contains("undelivered events of a sink cannot be saved")).await;
+    site.audit.flush().await;
+
+    let (left, later) = (dir.as_if_killed("unkept-after"), Ear::default());
+    let journal = Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", later.clone()));
+    let _again = AuditLayer::journaled(journal.expect("a journal"));
+    until("it is told", || !later.heard().is_empty()).await;
+    assert_eq!(later.heard(), ["key first was revoked"]);
+
+    // More segments than the journal may have at once.
+    serves(&site, &sink, &dir, 4).await;
+    fs::remove_dir(&in_its_way).expect("it is empty");
+    assert_eq!(site.whole("hello").await, StatusCode::OK);
+    until("it is saved", || dir.join("ear.waiting").exists()).await;
 }
 
 /// A sink that is slow to take the first event.

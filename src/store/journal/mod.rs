@@ -23,9 +23,9 @@
 //!   itself reveals nothing of the body, and one line for each deletion. [`Seals`] proves what a sink has.
 //! - **Events** ([`event`](crate::domain::event)) go the same way: [`Journal::events`] takes them, and
 //!   [`Journal::notify`] adds the sinks that receive them. A sink that takes no events does not keep segments from
-//!   being removed: the events that it has not had are kept beside the segments, 1,000 at most. Somebody who was told
-//!   that an upstream is down, or that records cannot be written, hears of the end of it after a restart too, and does
-//!   not hear of the beginning again.
+//!   being removed: the events that it has not had are saved beside the segments, 1,000 at most. While that fails,
+//!   segments stay for as long as there is room. Somebody who was told that an upstream is down, or that records cannot
+//!   be written, hears of the end of it after a restart too, and does not hear of the beginning again.
 //! - **Hung disk.** If a write takes more than 5 seconds, or written lines are not on the disk after 10 seconds, the
 //!   journal lets no call through until the disk moves again.
 //! - **Full.** Segments have their full size from the beginning. If there is no room for the next one, no call is let

@@ -46,7 +46,9 @@ struct Waiting {
     known: HashSet<Uuid>,
     /// How many events were delivered since the file was written, if it exists.
     unkept: Option<usize>,
-    is_changed: bool,
+    /// How often something has changed, and up to which change the file has it.
+    changes: u64,
+    kept: u64,
     is_closed: bool,
     /// When the first event became the first.
     moved: Duration,
@@ -130,7 +132,7 @@ impl Outbox {
                 waiting.moved = SystemClock.elapsed();
             }
             waiting.events.push_back(kept);
-            waiting.is_changed = true;
+            waiting.changes += 1;
         }
         let (mut lost, mut bytes) = (Vec::new(), bytes_of(&waiting.events));
         // The first may be in delivery.
@@ -186,7 +188,7 @@ impl Outbox {
         let mut waiting = self.lock();
         waiting.events.pop_front();
         waiting.moved = SystemClock.elapsed();
-        waiting.is_changed = true;
+        waiting.changes += 1;
         let is_empty = waiting.events.is_empty();
         let is_due = waiting.unkept.as_mut().is_some_and(|unkept| {
             *unkept += 1;
@@ -219,21 +221,20 @@ impl Outbox {
         (waiting.is_closed, waiting.moved) = (false, SystemClock.elapsed());
     }
 
-    /// Whether the file is out of date.
+    /// Whether the file is out of date, even if it is being written.
     pub(super) fn is_changed(&self) -> bool {
         let waiting = self.lock();
-        waiting.is_changed && (waiting.unkept.is_some() || !waiting.events.is_empty())
+        waiting.changes != waiting.kept && (waiting.unkept.is_some() || !waiting.events.is_empty())
     }
 
     /// Writes the file, which exists only while something waits.
     pub(super) fn keep(&self) -> io::Result<()> {
         let _in_order = self.inner.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-        let (events, had_file) = {
+        let (events, had_file, changes) = {
             let mut waiting = self.lock();
-            waiting.is_changed = false;
             let had_file = waiting.unkept.is_some();
             waiting.unkept = (!waiting.events.is_empty()).then_some(0);
-            (waiting.events.clone(), had_file)
+            (waiting.events.clone(), had_file, waiting.changes)
         };
         let kept = match (events.is_empty(), had_file) {
             (true, false) => Ok(()),
@@ -244,10 +245,10 @@ impl Outbox {
             },
             (false, _) => lines(&events).and_then(|lines| write_whole(&self.inner.path, &lines)),
         };
-        if kept.is_err() {
-            let mut waiting = self.lock();
-            waiting.is_changed = true;
-            waiting.unkept = waiting.unkept.or(had_file.then_some(0));
+        let mut waiting = self.lock();
+        match &kept {
+            Ok(()) => waiting.kept = changes,
+            Err(_) => waiting.unkept = waiting.unkept.or(had_file.then_some(0)),
         }
         kept
     }

@@ -50,6 +50,8 @@ struct Shipment {
     is_under_way: AtomicBool,
     /// Its last position could not be saved.
     is_unsaved: AtomicBool,
+    /// Nor what waits for it.
+    is_unkept: AtomicBool,
 }
 
 /// The result of a delivery.
@@ -86,8 +88,8 @@ impl Shipments {
         };
         shared.ack(&name, |acked| (acked.had, acked.taken) = (outbox.had(had), had));
         shared.has_record_sink.fetch_or(matches!(sink, Sink::Records(_)), Ordering::Relaxed);
-        let (is_under_way, is_unsaved) = (AtomicBool::new(false), AtomicBool::new(false));
-        self.all.push(Arc::new(Shipment { name, sink, outbox, is_under_way, is_unsaved }));
+        let [is_under_way, is_unsaved, is_unkept] = [const { AtomicBool::new(false) }; 3];
+        self.all.push(Arc::new(Shipment { name, sink, outbox, is_under_way, is_unsaved, is_unkept }));
         Ok(())
     }
 
@@ -216,7 +218,8 @@ impl Shipment {
 
     /// Puts these events into the outbox, and waits a moment for their delivery. What is not delivered by then stays in
     /// the outbox: it is little, and the journal must not grow until no call is let through only because a channel
-    /// takes no messages. Returns `false` if the journal was closed before there was room for them.
+    /// takes no messages. Returns `false` if the journal was closed before there was room for them, or before they were
+    /// saved.
     async fn take(&self, shared: &Shared, events: Vec<(u64, Event)>) -> bool {
         let (is_behind, mut goes_on) = (!self.outbox.is_empty(), true);
         for part in Outbox::parts(events) {
@@ -231,8 +234,20 @@ impl Shipment {
         if goes_on && !is_behind {
             let _ = tokio::time::timeout(MOMENT, self.outbox.emptied()).await;
         }
-        self.keep().await;
-        goes_on
+        goes_on && self.is_kept(shared).await
+    }
+
+    /// Waits until what waits for the sink is saved or delivered, since its lines may be removed then. Returns `false`
+    /// if the journal was closed meanwhile.
+    async fn is_kept(&self, shared: &Shared) -> bool {
+        // No call waits for it.
+        while !self.keep().await && !shared.is_short_by(&self.name) {
+            tokio::time::sleep(LOOK).await;
+            if shared.written.borrow().is_none() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Waits until these have room, so that a slow sink misses nothing. Earlier events are dropped if the sink takes
@@ -249,13 +264,19 @@ impl Shipment {
         true
     }
 
-    async fn keep(&self) {
+    /// Saves what waits for the sink. Returns `false` if that failed.
+    async fn keep(&self) -> bool {
         let outbox = self.outbox.clone();
-        if outbox.is_changed()
-            && let Ok(Err(error)) = tokio::task::spawn_blocking(move || outbox.keep()).await
-        {
-            tracing::warn!(%error, sink = &*self.name, "undelivered events of a sink cannot be saved; they are not delivered after a restart");
+        if !outbox.is_changed() {
+            return true;
         }
+        let kept = tokio::task::spawn_blocking(move || outbox.keep()).await;
+        // Said once, and not again for each try.
+        let was_unkept = self.is_unkept.swap(!matches!(kept, Ok(Ok(()))), Ordering::Relaxed);
+        if let (Ok(Err(error)), false) = (&kept, was_unkept) {
+            tracing::warn!(%error, sink = &*self.name, "undelivered events of a sink cannot be saved; they stay in the journal for as long as it has room, and after that only in memory");
+        }
+        matches!(kept, Ok(Ok(())))
     }
 
     /// Delivers what waits, one event after the other, until the journal is closed.
@@ -309,7 +330,7 @@ impl Shipment {
         Answer::Had
     }
 
-    /// The outbox is stored first, since what is acknowledged may be removed.
+    /// The outbox was stored before, since what is acknowledged may be removed.
     async fn ack(&self, shared: &Arc<Shared>, had: Head) {
         let (dir, name) = (shared.dir.clone(), self.name.clone());
         if had.hash == LineHash::NONE {
