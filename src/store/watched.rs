@@ -44,6 +44,11 @@ use crate::domain::key::{KeyDigest, KeyRecord};
 /// If a record has a different name from its stored key, the previous state of the key is unknown, and the key is
 /// reported if it is now dead.
 ///
+/// # Crashes
+/// Such a `put` is answered once the event is written to the journal, after a second if its disk takes nothing, or at
+/// once if the journal is closed. So a process that is killed later tells it after its restart. If the process is killed
+/// between the two writes, before the `put` is answered, nothing tells it.
+///
 /// # Cancellation
 /// A `put` may be dropped, or may fail with an error that leaves open whether it was written and that cannot be
 /// checked. The next `put` of that key through this value then reports it; nothing else does.
@@ -69,9 +74,9 @@ impl<K> WatchedKeys<K> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told(&self, record: &KeyRecord) {
+    async fn told(&self, record: &KeyRecord) {
         self.untold().remove(&record.id);
-        self.events.key_revoked(record);
+        self.events.until_key_revoked(record).await;
     }
 }
 
@@ -138,10 +143,10 @@ impl<K: KeyRegistry> KeyRegistry for WatchedKeys<K> {
         let was_untold = !self.untold().insert(record.id);
         let written = self.keys.put(record).await;
         match &written {
-            Ok(Put::Written) => self.told(record),
+            Ok(Put::Written) => self.told(record).await,
             Err(error) if error.may_have_applied() => {
                 if self.was_written(record).await {
-                    self.told(record);
+                    self.told(record).await;
                 }
             }
             Ok(_) | Err(_) if was_untold => {}

@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::events::Ear;
-use crate::site::{Dir, request_of, until};
+use crate::site::{Dir, ended, request_of, until};
 
 /// A gateway in front of a simulated provider, and its audit layer.
 fn gateway(journal: Journal, settlements: &Settlements, layer: GatewayLayer) -> (Gateway, AuditLayer) {
@@ -151,6 +151,31 @@ async fn that_a_key_is_revoked_is_told_once_by_whoever_revokes_it_and_nothing_el
     audit.flush().await;
     until("the last word", || ear.heard().len() >= 3).await;
     assert_eq!(ear.heard(), ["key ada was revoked", "key ada was revoked", "upstream last answers again"]);
+}
+
+#[tokio::test]
+async fn that_a_key_is_revoked_is_told_though_the_process_is_killed_as_soon_as_that_is_answered() {
+    const KEYS: usize = 8;
+    let dir = Dir::new("revoked-killed");
+    let journal = Journal::at(&dir.0).segment_bytes(1 << 20).open().expect("a journal");
+    let keys = WatchedKeys::new(MemoryKeys::new(), journal.events());
+    let mut told = Vec::new();
+    for number in 0..KEYS {
+        let name = format!("key-{number}");
+        let record = put(&keys, &minted(&name).1).await;
+        assert!(keys.put(&record.revoked()).await.expect("memory").is_written());
+        let (left, ear) = (dir.as_if_killed(&format!("revoked-killed-{number}")), Ear::default());
+        told.push(format!("key {name} was revoked"));
+        let journal = Journal::at(&left.0).open().and_then(|journal| journal.notify("ear", ear.clone()));
+        let _audit = AuditLayer::journaled(journal.expect("a journal"));
+        until("what was written", || ear.heard().len() >= told.len()).await;
+        assert_eq!(ear.heard(), told);
+    }
+    // Nobody waits for a journal that is closed.
+    let record = put(&keys, &minted("late").1).await;
+    drop(journal);
+    ended(&dir).await;
+    assert!(keys.put(&record.revoked()).await.expect("memory").is_written());
 }
 
 /// A registry whose next write fails, whether or not it was made, and that cannot find some names in the meantime.

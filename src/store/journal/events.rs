@@ -1,16 +1,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::Shared;
-use super::queue::Item;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::{Event, What};
 use crate::domain::key::KeyRecord;
 use crate::domain::outcome::{AttemptEnd, Outcome};
 use crate::domain::rejection::RejectionKind;
 use crate::store::budget::{Crossing, Standing};
+
+/// How long whoever revokes a key waits for a disk that takes nothing.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Takes events into a journal, which delivers them. Clones share the journal.
 ///
@@ -45,10 +51,10 @@ impl Events {
         self.shared
     }
 
-    /// Takes this event. Does not wait until it is written. A crash before that, usually within some milliseconds,
-    /// loses the event.
+    /// Takes this event. Does not wait until it is written. A crash before that, usually within a millisecond, loses
+    /// the event.
     pub fn tell(&self, event: Event) {
-        self.shared.queue.push(Item::Event(Box::new(event)));
+        self.shared.tell_of(event, None);
     }
 
     /// Reports that a budget has reached a threshold: for
@@ -78,8 +84,22 @@ impl Events {
 
     /// Reports that a key is revoked; [`WatchedKeys`](crate::store::watched::WatchedKeys) does so by itself.
     pub fn key_revoked(&self, record: &KeyRecord) {
-        self.shared.tell(What::KeyRevoked { key_id: record.id, key_name: record.principal.name.clone() });
+        self.shared.tell(revoked(record));
     }
+
+    /// The same, and waits until that is written, but not for long.
+    pub(crate) async fn until_key_revoked(&self, record: &KeyRecord) {
+        let (done, written) = oneshot::channel();
+        self.shared.tell_of(Event::new(SystemClock.now(), revoked(record)), Some(done));
+        // Without a runtime there is no clock to wait by.
+        if Handle::try_current().is_ok() {
+            let _ = tokio::time::timeout(MOMENT, written).await;
+        }
+    }
+}
+
+fn revoked(record: &KeyRecord) -> What {
+    What::KeyRevoked { key_id: record.id, key_name: record.principal.name.clone() }
 }
 
 impl fmt::Debug for Events {

@@ -30,8 +30,8 @@ pub(super) enum Item {
     Intent(Arc<dyn Witness>, oneshot::Sender<()>),
     /// A call has closed. `Then` runs when that is written.
     Final(Closed, Option<OwnedSemaphorePermit>, Option<Then>),
-    /// An event to deliver.
-    Event(Box<Event>),
+    /// An event to deliver; the sender is told when it is written.
+    Event(Box<Event>, Option<oneshot::Sender<()>>),
     /// Content is about to be stored; the sender is told when it need not wait any more.
     Sealed(Vec<Sealed>, oneshot::Sender<()>),
     /// Content was deleted.
@@ -98,7 +98,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     items: Vec<Item>,
-    /// Somebody waits for one of the items.
+    /// Somebody waits for one of the items, or a crash would lose it.
     is_urgent: bool,
     is_closed: bool,
     /// Nobody takes items any more.

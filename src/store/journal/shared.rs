@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::chain::Head;
 use super::late::Since;
@@ -91,7 +91,12 @@ impl Shared {
 
     /// Reports this as an event.
     pub(super) fn tell(&self, what: What) {
-        self.queue.push(Item::Event(Box::new(Event::new(SystemClock.now(), what))));
+        self.tell_of(Event::new(SystemClock.now(), what), None);
+    }
+
+    /// Takes this event, to be written at once, since nobody would tell of it again. The sender is told when it is.
+    pub(super) fn tell_of(&self, event: Event, done: Option<oneshot::Sender<()>>) {
+        self.queue.push_now(Item::Event(Box::new(event), done));
     }
 
     /// Whether calls must wait.

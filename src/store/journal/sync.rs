@@ -286,9 +286,11 @@ pub(super) mod tests {
     use std::path::Path;
 
     use super::super::queue::Item;
-    use super::super::{Journal, Trails};
+    use super::super::{Events, Journal, Trails};
     use super::*;
-    use crate::domain::event::{Event, What};
+    use crate::domain::event::What;
+    use crate::domain::key::{Environment, KeyRecord, Pepper, VirtualKey};
+    use crate::domain::principal::Principal;
     use crate::store::StoreError;
     use crate::store::audit::AuditSink;
 
@@ -335,7 +337,7 @@ pub(super) mod tests {
 
     pub(crate) fn write_a_line(shared: &Shared) {
         let what = What::UpstreamUp { upstream: "anthropic".into() };
-        shared.queue.push(Item::Event(Box::new(Event::new(SystemClock.now(), what))));
+        shared.tell(what);
     }
 
     #[test]
@@ -352,6 +354,23 @@ pub(super) mod tests {
         assert!(trails.begin().is_some());
         drop((trails, shared));
         assert_eq!(told(&dir), ["audit_degraded", "audit_restored"]);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    #[test]
+    fn whoever_revokes_a_key_waits_for_no_disk_that_hangs() {
+        let (dir, trails, shared) = journal("hung-revocation");
+        let key = VirtualKey::mint(Environment::Test).expect("randomness");
+        let pepper = Pepper::new(&[7; 32]).expect("long enough");
+        let record = KeyRecord::new(&key, &pepper, Principal::new("ada"), SystemClock.now());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        // In the middle of its write it comes by here.
+        let hung = shared.sync.lock();
+        let told = Events::new(shared.clone());
+        // It would never return.
+        runtime.expect("a runtime").block_on(told.until_key_revoked(&record));
+        drop(hung);
+        drop((told, trails, shared));
         fs::remove_dir_all(&dir).expect("ours");
     }
 

@@ -143,9 +143,10 @@ impl Writer {
                     self.unsettled.extend(self.unmade.take().map(|then| (self.head.seq, then)));
                     places.extend(place);
                 }
-                Item::Event(event) => {
+                Item::Event(event, done) => {
                     if let Some(Said::Event(event)) = self.put(Said::Event(event)) {
                         self.shared.ongoing().note(&event.what);
+                        waiting.extend(done);
                     }
                 }
                 Item::Sealed(sealed, done) => {
