@@ -1,8 +1,9 @@
 //! Redacts a JSON document: strings, names and identifiers. Everything else keeps its spelling.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use memchr::memchr2;
+use memchr::{memchr2, memchr3};
 use serde::de::IgnoredAny;
 
 use super::Redactor;
@@ -12,7 +13,10 @@ use crate::wire::json::Raw;
 
 /// Members that repeat, in pieces, what the text beside them says.
 const PIECES: [&str; 2] = ["logprobs", "top_logprobs"];
-/// A number with this many digits may identify a person.
+/// Members that describe a value in a schema: a tool's parameter may be called `password`.
+const OF_SCHEMAS: [&str; 4] = ["type", "format", "title", "description"];
+/// A number with this many digits before its point may identify a person. Digits behind a point measure something, and
+/// one in thirty of such fractions would pass for a card.
 const IDENTIFIER: usize = 8;
 /// How deeply documents may be nested in texts of other documents.
 pub(super) const NESTED: usize = 4;
@@ -24,43 +28,52 @@ pub(super) fn redacted(document: &str, with: &dyn Redactor) -> Option<String> {
 
 fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
     serde_json::from_str::<IgnoredAny>(document).ok()?;
+    let named = named(document, with)?;
     let (mut out, mut rest) = (String::with_capacity(document.len()), document);
     // The name of the member whose value comes next.
     let mut name: Option<Cow<'_, str>> = None;
-    // `holds`: this object's `value` member is a secret, because of the object's own name or a `name` member in it;
-    // environments are listed that way. `next_holds`: that is true of the next object.
-    let (mut holds, mut next_holds) = (false, false);
-    while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+    // The open objects, and whether the next one stands below a telling name.
+    let (mut objects, mut is_below) = (Vec::<Object>::new(), false);
+    while let Some(at) = rest.find(['"', '{', '}', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
         let (before, token) = rest.split_at(at);
         out.push_str(before);
-        holds = match std::mem::take(&mut next_holds) {
-            true => !before.contains('}'),
-            false => holds && !before.contains(['{', '}']),
+        let begin = document.len() - token.len();
+        let len = match token.as_bytes().first()? {
+            b'"' => string(token)?,
+            b'{' | b'}' => 1,
+            _ => number(token),
         };
-        let len = if token.starts_with('"') { string(token)? } else { number(token) };
         let (token, behind) = token.split_at(len);
         rest = behind;
         if !token.starts_with('"') {
+            match token {
+                "{" => {
+                    objects.push(Object { is_below: std::mem::take(&mut is_below), holds: named.contains(&begin) });
+                }
+                "}" => drop(objects.pop()),
+                _ => {}
+            }
             out.push_str(&spelled(token, token, &digits(token, with))?);
             continue;
         }
         let text = said(token);
-        let Some(value) = behind.trim_ascii_start().strip_prefix(':').map(str::trim_ascii_start) else {
-            let name = name.take();
-            let is_name = |name: &str| ["name", "key"].iter().any(|word| name.eq_ignore_ascii_case(word));
-            holds |= name.as_deref().is_some_and(is_name) && with.hides(&text);
-            out.push_str(&spelled(token, &text, &value(name.as_deref(), &text, with, depth))?);
+        let Some(value) = member(behind) else {
+            out.push_str(&spelled(token, &text, &value(name.take().as_deref(), &text, with, depth))?);
             continue;
         };
         out.push_str(&spelled(token, &text, &with.redact(&text))?);
+        let object = objects.last().copied().unwrap_or_default();
+        let hides = with.hides(&text)
+            || object.is_below && !OF_SCHEMAS.contains(&&*text)
+            || object.holds && text.eq_ignore_ascii_case("value");
         let instead = match value.as_bytes().first()? {
             _ if PIECES.contains(&&*text) => Some("null"),
             b'{' => {
-                next_holds = with.hides(&text);
+                is_below = hides || object.is_below;
                 None
             }
             b't' | b'f' | b'n' => None,
-            _ => (with.hides(&text) || holds && text.eq_ignore_ascii_case("value")).then_some(r#""[secret]""#),
+            _ => hides.then_some(r#""[secret]""#),
         };
         if let Some(instead) = instead {
             out.push_str(&behind[..behind.len() - value.len()]);
@@ -71,6 +84,46 @@ fn nested(document: &str, with: &dyn Redactor, depth: usize) -> Option<String> {
     }
     out.push_str(rest);
     Some(out)
+}
+
+/// An open object.
+#[derive(Clone, Copy, Default)]
+struct Object {
+    /// It stands below a telling name, so its texts, numbers and lists are secrets.
+    is_below: bool,
+    /// Its `value` is a secret, because of a `name` beside it; environments are listed that way.
+    holds: bool,
+}
+
+/// Where the objects begin whose `name` or `key` is the name of a secret. A pass of its own, since the name may come
+/// after the value.
+fn named(document: &str, with: &dyn Redactor) -> Option<HashSet<usize>> {
+    let (mut found, mut open, mut is_name, mut at) = (HashSet::new(), Vec::new(), false, 0);
+    while let Some(next) = memchr3(b'"', b'{', b'}', &document.as_bytes()[at..]) {
+        at += next;
+        match document.as_bytes()[at] {
+            b'{' => open.push(at),
+            b'}' => drop(open.pop()),
+            _ => {
+                let len = string(&document[at..])?;
+                let (token, behind) = document[at..].split_at(len);
+                if let Some(value) = member(behind) {
+                    let is_one = |text: &str| ["name", "key"].iter().any(|word| text.eq_ignore_ascii_case(word));
+                    is_name = value.starts_with('"') && is_one(&said(token));
+                } else if std::mem::take(&mut is_name) && with.hides(&said(token)) {
+                    found.extend(open.last().copied());
+                }
+                at += len - 1;
+            }
+        }
+        at += 1;
+    }
+    Some(found)
+}
+
+/// The rest from its value on, if what stands before it is the name of a member.
+fn member(behind: &str) -> Option<&str> {
+    behind.trim_ascii_start().strip_prefix(':').map(str::trim_ascii_start)
 }
 
 /// Redacts one text.
@@ -91,7 +144,8 @@ fn value<'a>(name: Option<&str>, text: &'a str, with: &dyn Redactor, depth: usiz
 
 /// Redacts one number, if it may be an identifier rather than a measure.
 fn digits<'a>(number: &'a str, with: &dyn Redactor) -> Cow<'a, str> {
-    match number.len() >= IDENTIFIER && number.bytes().all(|byte| byte.is_ascii_digit()) {
+    let whole = number.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit).count();
+    match whole >= IDENTIFIER {
         true => with.redact(number),
         false => Cow::Borrowed(number),
     }
@@ -171,14 +225,20 @@ mod tests {
             (r#"{"secret":["\u0073ecret","caf\u00e9","\"secret\\"]}"#, r#"{"[-]":["[-]","caf\u00e9","\"[-]\\"]}"#),
             (
                 r#"[41110000, -41110000.5,4111,0.4111000041110000,true]"#,
-                r#"["[card]0000", -41110000.5,4111,0.4111000041110000,true]"#,
+                r#"["[card]0000", "-[card]0000.5",4111,0.4111000041110000,true]"#,
             ),
             (r#""secret""#, r#""[-]""#),
             (r#"{"lone":"\ud800\nsecret\u0034111"}"#, "{\"lone\":\"\u{fffd}\\n[-][card]\"}"),
             (r#"{"password" : "x","a":["password","x"]}"#, r#"{"password" : "[secret]","a":["password","x"]}"#),
+            (r#"[4111000041110000.0,41110000e-3]"#, r#"["[card]0000[card]0000.0","[card]0000e-3"]"#),
+            // A secret for each environment: the telling name is above them.
             (
-                r#"{"password":{"a":12},"b":[{"password":12}]}"#,
-                r#"{"password":{"a":12},"b":[{"password":"[secret]"}]}"#,
+                r#"{"password":{"a":12,"prod":"x"},"b":[{"password":12}],"prod":"x"}"#,
+                r#"{"password":{"a":"[secret]","prod":"[secret]"},"b":[{"password":"[secret]"}],"prod":"x"}"#,
+            ),
+            (
+                r#"{"password":{"a":{"b":["x",{"c":1}],"c":true}},"d":{"b":"x"}}"#,
+                r#"{"password":{"a":{"b":"[secret]","c":true}},"d":{"b":"x"}}"#,
             ),
             (
                 r#"[{"password":["x",{"y":1}]},{"password":null},"x"]"#,
@@ -192,9 +252,23 @@ mod tests {
                 r#"{"password":{"value":"x","value":7},"a":{"value":"x"}}"#,
                 r#"{"password":{"value":"[secret]","value":"[secret]"},"a":{"value":"x"}}"#,
             ),
+            // A schema says nothing of the value but what it is.
             (
-                r#"{"password":{"type":"string"},"value":1,"key":"password","n":{"value":1},"value":1}"#,
-                r#"{"password":{"type":"string"},"value":1,"key":"password","n":{"value":1},"value":1}"#,
+                r#"{"password":{"type":"string","description":"x","default":"x"}}"#,
+                r#"{"password":{"type":"string","description":"x","default":"[secret]"}}"#,
+            ),
+            // Wherever the name stands, and whatever stands between.
+            (
+                r#"[{"value":"x","name":"password"},{"name":"password","n":{"value":1},"value":1}]"#,
+                r#"[{"value":"[secret]","name":"password"},{"name":"password","n":{"value":1},"value":"[secret]"}]"#,
+            ),
+            (
+                r#"{"value":{"a":"x","type":"y"},"key":"password","b":"x"}"#,
+                r#"{"value":{"a":"[secret]","type":"y"},"key":"password","b":"x"}"#,
+            ),
+            (
+                r#"{"n":{"name":"password"},"value":1,"name":["password"]}"#,
+                r#"{"n":{"name":"password"},"value":1,"name":["password"]}"#,
             ),
             (r#"{"password":"{\"k\":1}"}"#, r#"{"password":"[secret]"}"#),
             (

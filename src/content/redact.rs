@@ -35,7 +35,10 @@ pub trait Redactor: Send + Sync + 'static {
     fn redact<'a>(&self, text: &'a str) -> Cow<'a, str>;
 
     /// Whether the value of a member with this name is always hidden. `"[secret]"` then replaces a text, a number or a
-    /// list.
+    /// list. In an object it replaces those of all members, however deep, except `type`, `format`, `title` and
+    /// `description`: the object may be the schema of a tool's parameter.
+    ///
+    /// The same goes for the `value` of an object whose `name` or `key` is such a name.
     fn hides(&self, name: &str) -> bool {
         let _ = name;
         false
