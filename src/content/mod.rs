@@ -19,9 +19,11 @@
 //!   body is detected by [`Seals`](crate::store::journal::Seals). After the body is deleted, the chain still holds, and
 //!   reveals nothing about it.
 //! - **Retention.** [`ContentLayer::retain`] deletes older content, and records that in the journal.
-//! - **Redaction.** By a [`Redactor`]: `Patterns` (feature `redact`), or your own. It covers every string and number of
-//!   the JSON, including documents within texts. Images and documents are left out, and so is `logprobs`, which repeats
-//!   the text. A stream is assembled before, since a match may be split over events. What cannot be read is not kept.
+//! - **Redaction.** By a [`Redactor`]: `Patterns` (feature `redact`), or your own. It covers every string of the JSON,
+//!   including documents within texts, and every number with eight or more digits before its point. What a telling name
+//!   stands above or beside is hidden ([`Redactor::hides`]). Images and documents are left out, and so is `logprobs`,
+//!   which repeats the text. A stream is assembled before, since a match may be split over events. What cannot be read
+//!   is not kept.
 //!
 //! ```
 //! # #[cfg(all(feature = "sqlite", feature = "redact"))] {
@@ -53,6 +55,8 @@ mod document;
 mod future;
 mod horizon;
 mod layer;
+#[cfg(feature = "redact")]
+mod names;
 #[cfg(feature = "redact")]
 mod patterns;
 mod prepare;

@@ -6,6 +6,7 @@ use regex::{Regex, RegexSet};
 
 use super::Redactor;
 use super::checked::{CARD, Checked, IBAN, within};
+use super::names::is_telling;
 
 /// A [`Redactor`] that replaces matches of regular expressions and words by a name in brackets, such as `[email]`.
 ///
@@ -38,7 +39,7 @@ type Common = (&'static str, &'static str, Option<Checked>);
 
 /// What hardly anyone wants to keep. Secrets come first, since a secret may contain something that looks like another
 /// match. `\b` is ASCII: Unicode's makes the whole text go through a slower engine.
-const COMMON: [Common; 10] = [
+const COMMON: [Common; 13] = [
     (
         "secret",
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)",
@@ -46,7 +47,7 @@ const COMMON: [Common; 10] = [
     ),
     (
         "secret",
-        r"(?-u:\b)(?:sk-|sk_live_|sk_test_|rk_live_|tg_live_|tg_test_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|npm_|hf_|AIza|ya29\.)[A-Za-z0-9_-]{16,}",
+        r"(?-u:\b)(?:sk-|sk_live_|sk_test_|rk_live_|tg_live_|tg_test_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|npm_|hf_|hv[bsr]\.|AIza|ya29\.)[A-Za-z0-9_-]{16,}",
         None,
     ),
     ("secret", r"(?-u:\b)(?:AKIA|ASIA)[A-Z0-9]{16}(?-u:\b)", None),
@@ -61,6 +62,21 @@ const COMMON: [Common; 10] = [
         r#"(?i)[a-z0-9_-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|auth|refresh|session|id)[_-]?token)[a-z0-9_-]*\\*["']? *(?:[=:] *"(?:[^"\\\n]|\\.)+"?|[=:] *'(?:[^'\\\n]|\\.)+'?|[=:] *\\"(?:[^"\\\n]|\\[^"\\\n]|\\{2,}"?)+(?:\\")?|[=:] *\\+"[^"\n]+"?|[=:] *\\+'[^'\n]+'?|= *[^\s"'=,;&](?:[^\s"',;&]|["'][a-z0-9]){3,}|: *[^\s"',;&]*[0-9][^\s"',;&]*)"#,
         None,
     ),
+    // The same for names that mean a secret only at their end, unlike `token_count` or `passed`: a long value in quotes,
+    // or one of letters and digits after `=`.
+    (
+        "secret",
+        r#"(?i)(?:[a-z0-9_-]*token|(?-u:\b)(?:[a-z0-9_-]*[_-])?(?:pass|pwd)|[a-z0-9_-]*(?:encryption|signing|master|account|shared)[_-]?key)(?:\\*["']? *[=:] *\\*["'][^\s"'\\]{8,}(?:\\*["'])?|=[a-z_.~+/-]*[0-9][0-9._-]*[a-z][a-z0-9._~+/=-]{4,})"#,
+        None,
+    ),
+    // A variable of the environment. `PWD` alone is a directory.
+    (
+        "secret",
+        r#"(?-u:\b)(?:[A-Z0-9_]*TOKEN|(?:[A-Z0-9_]*_)?PASS|[A-Z0-9_]+_(?:PWD|KEY))=(?:\\*["'])?[^\s"',;&\\]{4,}(?:\\*["'])?"#,
+        None,
+    ),
+    // The password in a URL (RFC 3986, section 3.2.1), which may have an `@` of its own.
+    ("secret", r#"://[^\s/?\#@:"'<>\\]*:(?<hidden>[^\s/?\#"'<>\\]+)@"#, None),
     // A domain's last part is either ASCII or not: text in another script may follow an address without a space.
     (
         "email",
@@ -72,21 +88,8 @@ const COMMON: [Common; 10] = [
     ("ssn", r"(?-u:\b)[0-9]{3}-[0-9]{2}-[0-9]{4}(?-u:\b)", None),
 ];
 
-/// Names of members that hold secrets, in lower case and without separators.
-const SECRETS: [&str; 12] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "apikey",
-    "accesskey",
-    "secretkey",
-    "privatekey",
-    "accesstoken",
-    "authtoken",
-    "refreshtoken",
-    "sessiontoken",
-    "idtoken",
-];
+/// The group of a pattern that is replaced, where that is not all of it.
+const HIDDEN: &str = "hidden";
 
 impl Patterns {
     /// Creates an empty set of patterns.
@@ -96,8 +99,8 @@ impl Patterns {
     }
 
     /// Common patterns: e-mail addresses; US social security numbers; card numbers (ISO/IEC 7812) and bank accounts
-    /// (ISO 13616) with valid check digits; and secrets (private keys, tokens with known prefixes, passwords with a
-    /// telling name).
+    /// (ISO 13616) with valid check digits; and secrets (private keys, tokens with known prefixes, passwords in URLs,
+    /// and what has the name of a secret, such as `password`, `API_KEY`, `npm_token` or `credentials`).
     ///
     /// This is a start and no guarantee: names, postal addresses and telephone numbers have no form that patterns could
     /// find.
@@ -111,7 +114,8 @@ impl Patterns {
         Patterns { each, by_name: true, ..Patterns::new() }.found().unwrap_or_default()
     }
 
-    /// Replaces matches of this [expression](https://docs.rs/regex/1/regex/#syntax) by `[name]`.
+    /// Replaces matches of this [expression](https://docs.rs/regex/1/regex/#syntax) by `[name]`. In an expression with a
+    /// group called `hidden`, only what that group matches is replaced.
     ///
     /// # Errors
     /// If the expression is invalid or too large.
@@ -162,7 +166,12 @@ impl Redactor for Patterns {
         let mut left = Cow::Borrowed(text);
         for pattern in self.set.matches(text).iter().filter_map(|at| self.each.get(at)) {
             let replaced = pattern.regex.replace_all(&left, |found: &regex::Captures<'_>| match pattern.checked {
-                None => format!("[{}]", pattern.name),
+                None => {
+                    let (whole, hidden) = (found.get_match(), found.name(HIDDEN));
+                    let hidden = hidden.unwrap_or(whole);
+                    let (before, after) = (whole.start()..hidden.start(), hidden.end()..whole.end());
+                    format!("{}[{}]{}", &left[before], pattern.name, &left[after])
+                }
                 Some(checked) => within(&found[0], &pattern.name, checked),
             });
             if let Cow::Owned(replaced) = replaced {
@@ -173,22 +182,8 @@ impl Redactor for Patterns {
     }
 
     fn hides(&self, name: &str) -> bool {
-        let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-        let is_one = matches!(&*plain, "token" | "pwd" | "authorization") || plain.ends_with("secret");
-        self.by_name && (is_one || has_secret(name) || SECRETS.iter().any(|secret| plain.contains(secret)))
+        self.by_name && is_telling(name)
     }
-}
-
-/// Whether one word of the name is "secret": `secret_id`, `secretValue`, but not `secretary`.
-fn has_secret(name: &str) -> bool {
-    name.match_indices(['s', 'S']).any(|(at, _)| {
-        let (before, rest) = name.split_at(at);
-        let is_word = rest.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("secret"));
-        let behind = rest.get(6..).unwrap_or_default();
-        let behind = behind.strip_prefix(['s', 'S']).unwrap_or(behind);
-        let begins = !before.ends_with(char::is_alphanumeric) || rest.starts_with("Se");
-        is_word && begins && !behind.starts_with(|next: char| next.is_ascii_lowercase())
-    })
 }
 
 /// The error for a pattern that cannot be used.
@@ -256,37 +251,36 @@ mod tests {
             ("api-key=9f8a7b6c&x=1 and refresh_token=abcdefgh", "[secret]&x=1 and [secret]"),
             ("Authorization: Bearer abcdefghijklmnop", "Authorization: [secret]"),
             ("078-05-1120", "[ssn]"),
+            ("postgres://app:hunter2@db:5432/x", "postgres://app:[secret]@db:5432/x"),
+            ("redis://:s3cr3tpw@localhost:6379", "redis://:[secret]@localhost:6379"),
+            (
+                "DATABASE_URL=mysql://a:p@ss@db.example.com/x now",
+                "DATABASE_URL=mysql://a:[secret]@db.example.com/x now",
+            ),
+            (
+                "http://localhost:8080/@vite?a=b@c and ssh://git@host:22",
+                "http://localhost:8080/@vite?a=b@c and ssh://git@host:22",
+            ),
+            ("VAULT_TOKEN=hvs.CAESIJ vault read", "[secret] vault read"),
+            ("env DB_PASS=hunter2hunter2 STRIPE_KEY='abcd' run", "env [secret] [secret] run"),
+            ("token=9f8a7b6c5d4e&page=2", "[secret]&page=2"),
+            (r#"{"NPM_TOKEN": "abcdefgh", "pass":"hunter2hunter2"}"#, r#"{"[secret], "[secret]}"#),
+            ("AccountName=x;AccountKey=ab3cdefgh==;y", "AccountName=x;[secret];y"),
+            (
+                r#"max_tokens=4096 tokens: "x" token_count="12345678" keyboard=qwerty12345 pass: true passed="yes, it is""#,
+                r#"max_tokens=4096 tokens: "x" token_count="12345678" keyboard=qwerty12345 pass: true passed="yes, it is""#,
+            ),
+            (
+                r#"PWD=/home/ada let token = next_token(); pad_token="<pad>" bypass="everything" pass=12 cost_per_token=0.0000025"#,
+                r#"PWD=/home/ada let token = next_token(); pad_token="<pad>" bypass="everything" pass=12 cost_per_token=0.0000025"#,
+            ),
             ("\u{201c}caf\u{e9}\u{201d} 4111 1111 1111 1111\u{201d}", "\u{201c}caf\u{e9}\u{201d} [card]\u{201d}"),
             ("", ""),
         ] {
             assert_eq!(patterns.redact(text), left, "{text}");
         }
         assert!(matches!(patterns.redact("nothing of the kind"), Cow::Borrowed(_)));
-        for name in [
-            "password",
-            "DB_PASSWORD_PROD",
-            "dbPassword",
-            "client-secret",
-            "clientSecret",
-            "apiKey",
-            "x-api-key",
-            "Authorization",
-            "AWS_SECRET_ACCESS_KEY",
-            "SecretAccessKey",
-            "auth_token",
-            "sessionToken",
-            "token",
-            "secret_id",
-            "secretValue",
-            "mySecretId",
-            "SECRET_TOKEN",
-            "secrets",
-        ] {
-            assert!(patterns.hides(name), "{name}");
-        }
-        for name in ["secretary", "text", "max_tokens", "tokens", "key"] {
-            assert!(!patterns.hides(name), "{name}");
-        }
+        assert!(patterns.hides("password"));
         assert!(!Patterns::new().hides("password"));
     }
 
