@@ -30,6 +30,7 @@ mod site;
 mod sockets;
 mod sqlite;
 mod surface;
+mod thinking;
 mod watched;
 mod weather;
 mod whole;

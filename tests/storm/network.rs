@@ -21,16 +21,16 @@ use crate::seeded::Seeded;
 use crate::watched::now;
 use crate::weather::Fault;
 
-/// The clock of the store: the time that passes, plus an offset.
+/// The clock of a machine: the time that passes, plus an offset to the time of day.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreClock {
+pub(crate) struct MachineClock {
     began: tokio::time::Instant,
     set: Arc<AtomicI64>,
 }
 
-impl StoreClock {
+impl MachineClock {
     pub(crate) fn new() -> Self {
-        StoreClock { began: tokio::time::Instant::now(), set: Arc::default() }
+        MachineClock { began: tokio::time::Instant::now(), set: Arc::default() }
     }
 
     /// Sets the offset in seconds, ahead of the true time or behind it.
@@ -39,7 +39,7 @@ impl StoreClock {
     }
 }
 
-impl Clock for StoreClock {
+impl Clock for MachineClock {
     fn now(&self) -> Timestamp {
         let noon: Timestamp = "2026-11-25T12:00:00Z".parse().expect("a time");
         let passed = SignedDuration::try_from(self.began.elapsed()).expect("short");
@@ -63,7 +63,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// A store of these pots.
-    pub(crate) fn new(pots: &[Budget], clock: StoreClock) -> Self {
+    pub(crate) fn new(pots: &[Budget], clock: MachineClock) -> Self {
         let mut distinct: Vec<Budget> = Vec::new();
         for budget in pots {
             if distinct.iter().all(|known| known.pot != budget.pot) {

@@ -59,7 +59,7 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
     for outcome in closed.iter() {
         let line = outcome.model.as_deref().and_then(|model| bill.remove(model));
         let charged = outcome.charged.unwrap_or(Money::ZERO);
-        one(outcome, charged, line);
+        reckon_one(outcome, charged, line);
         assert_eq!(ledger.settled_for(&outcome.id).unwrap_or(Money::ZERO), charged, "{outcome:?}");
         if outcome.granted.is_some() {
             assert_eq!(ledger.told(&outcome.id), outcome.granted, "{outcome:?}");
@@ -99,7 +99,7 @@ pub(crate) fn reckon(site: &Site, budgets: &Watched, calls: usize) -> Sum {
 }
 
 /// Checks a call against its line on the bill.
-fn one(outcome: &Outcome, charged: Money, line: Option<&Line>) {
+pub(crate) fn reckon_one(outcome: &Outcome, charged: Money, line: Option<&Line>) {
     let Some(granted) = outcome.granted else {
         assert!(line.is_none(), "not granted, and sent all the same: {outcome:?}");
         assert_eq!(charged, Money::ZERO, "{outcome:?}");

@@ -1,9 +1,9 @@
 //! Simulates several gateways on one budget store, in one thread, in the order that a seed makes. The network loses,
-//! repeats and delays messages. There are crashes, partitions and clocks that jump. The result is checked against the
-//! provider's bill.
+//! repeats and delays messages. There are crashes, partitions and clocks that jump. Each call is checked against its line
+//! of the provider's bill.
 #![expect(clippy::disallowed_methods, reason = "clients and faults are tasks of nobody's")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tollgate::budget::{BudgetLayer, OverBudget};
 use tollgate::call::LiveCalls;
 use tollgate::domain::money::Money;
+use tollgate::domain::outcome::Quality;
 use tollgate::rate_limit::RateLimitLayer;
 use tollgate::store::budget::Standing;
 use tollgate::store::memory::{MemoryKeys, MemoryLimits};
@@ -19,10 +20,11 @@ use tower::ServiceExt;
 
 use crate::calls::{Ask, Crowd, Leaves, drain};
 use crate::in_process::revoked;
-use crate::network::{Link, Node, StoreClock};
-use crate::oracle::price;
+use crate::network::{Link, MachineClock, Node};
+use crate::oracle::{price, reckon_one};
 use crate::seeded::Seeded;
 use crate::site::{Site, served};
+use crate::thinking::{THINK, thinking};
 
 /// How long a gateway may be silent before its holds are forfeited.
 const LEASE: Duration = Duration::from_secs(300);
@@ -33,6 +35,7 @@ struct Gateway {
     site: Site,
     link: Link,
     live: LiveCalls,
+    clock: MachineClock,
     clients: JoinSet<()>,
 }
 
@@ -43,22 +46,37 @@ struct World {
     crowd: Crowd,
     provider: Simulated,
     node: Arc<Mutex<Node>>,
-    clock: StoreClock,
+    clock: MachineClock,
     network: Arc<Mutex<Seeded>>,
     gateways: Vec<Gateway>,
+    /// What the processes that died had seen.
+    dead: Vec<Site>,
+}
+
+/// What became of a world.
+#[derive(Debug, Default)]
+struct Sum {
     crashes: usize,
+    /// Holds that nobody settled.
+    forfeits: usize,
+    /// Calls that were charged by the time that they took.
+    timed: usize,
+    refused: usize,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Seeded::new(seed);
         let keys = MemoryKeys::new();
-        let crowd = Crowd::new(&keys, ["0.004", "0.006", "0.010"]);
-        let clock = StoreClock::new();
+        // In half of the worlds, few calls use up their budgets. In the others, a call gets as many tokens as it wants.
+        let limits = if random.one_in(2) { ["0.004", "0.006", "0.010"] } else { ["0.4", "0.5", "0.6"] };
+        let crowd = Crowd::new(&keys, limits);
+        let clock = MachineClock::new();
         let node = Arc::new(Mutex::new(Node::new(&crowd.pots, clock.clone())));
         let network = Arc::new(Mutex::new(Seeded::new(random.next())));
         let provider = Simulated::new();
-        let mut world = World { random, keys, crowd, provider, node, clock, network, gateways: Vec::new(), crashes: 0 };
+        let (gateways, dead) = (Vec::new(), Vec::new());
+        let mut world = World { random, keys, crowd, provider, node, clock, network, gateways, dead };
         for _ in 0..2 + world.random.below(3) {
             let gateway = world.start();
             world.gateways.push(gateway);
@@ -72,10 +90,10 @@ impl World {
         let over = OverBudget::Clamp { floor: 16, share: 4 };
         let budgets = BudgetLayer::new(link.clone()).over_budget(over);
         let limits = RateLimitLayer::new(MemoryLimits::new());
-        let live = LiveCalls::new();
-        let build = served(&self.provider, |layer| layer.live_calls(live.clone()));
+        let (live, clock) = (LiveCalls::new(), MachineClock::new());
+        let build = served(&thinking(&self.provider), |layer| layer.live_calls(live.clone()).clock(clock.clone()));
         let site = Site::toward(self.provider.clone(), self.keys.clone(), limits, budgets, build);
-        Gateway { site, link, live, clients: JoinSet::new() }
+        Gateway { site, link, live, clock, clients: JoinSet::new() }
     }
 
     async fn run(&mut self) {
@@ -85,6 +103,10 @@ impl World {
             let mut ask = Ask::random(number, &self.crowd.secrets, &mut self.random);
             if matches!(ask.leaves, Leaves::After(_)) {
                 ask.leaves = Leaves::After(Duration::from_millis(self.random.below(4_000)));
+            }
+            // A fifth of all calls: every second one is to a model of known speed.
+            if ask.model.contains("swift") && self.random.below(5) < 2 {
+                (ask.max_tokens, ask.script) = (3_500 + self.random.below(1_000), THINK.to_owned());
             }
             let gateway = &mut self.gateways[which];
             gateway.clients.spawn(ask.run(gateway.site.gateway.clone()));
@@ -97,7 +119,6 @@ impl World {
         match self.random.below(24) {
             // The process dies with everything that it knew, and another takes its place.
             0 => {
-                self.crashes += 1;
                 let next = self.start();
                 let mut gone = std::mem::replace(&mut self.gateways[which], next);
                 tokio::time::sleep(Duration::from_millis(self.random.below(250))).await;
@@ -106,6 +127,7 @@ impl World {
                 while let Some(client) = gone.clients.join_next().await {
                     assert!(client.is_ok() || client.is_err_and(|error| error.is_cancelled()), "no client panics");
                 }
+                self.dead.push(gone.site);
             }
             // A partition, perhaps for longer than the lease.
             1 | 2 => {
@@ -118,7 +140,7 @@ impl World {
             }
             3 => {
                 let seconds = i64::try_from(self.random.below(7_200)).expect("small") - 3_600;
-                self.clock.jump(seconds);
+                if self.random.one_in(2) { &self.clock } else { &self.gateways[which].clock }.jump(seconds);
             }
             // The operator cuts all calls of this gateway.
             5 => drop(self.gateways[which].live.cut(&revoked(), |_| true)),
@@ -128,7 +150,7 @@ impl World {
     }
 
     /// Heals everything, lets time pass, and checks the result.
-    async fn reckon(mut self, seed: u64) -> (usize, usize) {
+    async fn reckon(mut self, seed: u64) -> Sum {
         for gateway in &mut self.gateways {
             gateway.link.cut(false);
             while let Some(client) = gateway.clients.join_next().await {
@@ -149,25 +171,40 @@ impl World {
                 spent_by_teams = spent_by_teams.saturating_add(spent);
             }
         }
-        // One team pays for each call.
-        let bill = self.provider.bill().lines().iter().map(price).fold(Money::ZERO, Money::saturating_add);
-        assert!(spent_by_teams >= bill, "seed {seed}: {spent_by_teams} is spent, and {bill} was billed");
-        let mut charged = Money::ZERO;
-        for gateway in &self.gateways {
-            for outcome in gateway.site.closed.lock().iter() {
-                let of_it = outcome.charged.unwrap_or(Money::ZERO);
-                charged = charged.saturating_add(of_it);
-                let settled = node.settled.get(&outcome.id).map_or(Money::ZERO, |(actual, _)| *actual);
-                assert_eq!(settled, of_it, "seed {seed}: {outcome:?}");
+        let lines = self.provider.bill().lines();
+        let mut bill: HashMap<_, _> = lines.iter().map(|line| (&*line.model, line)).collect();
+        assert_eq!(bill.len(), lines.len(), "seed {seed}: each call has a model of its own, and is sent once");
+        let alive = self.gateways.iter().map(|gateway| (&gateway.site, true));
+        let sites = alive.chain(self.dead.iter().map(|site| (site, false)));
+        let (mut all_charged, mut sum) = (Money::ZERO, Sum { crashes: self.dead.len(), ..Sum::default() });
+        for (site, is_alive) in sites {
+            for outcome in site.closed.lock().iter() {
+                let line = outcome.model.as_deref().and_then(|model| bill.remove(model));
+                let charged = outcome.charged.unwrap_or(Money::ZERO);
+                reckon_one(outcome, charged, line);
+                all_charged = all_charged.saturating_add(charged);
+                let settled = node.settled.get(&outcome.id).map(|(actual, _)| *actual);
+                match settled {
+                    // What a process had not told when it died is forfeited: all that was granted is spent.
+                    None if !is_alive => {
+                        let forfeited = node.granted.get(&outcome.id).map_or(Money::ZERO, |(granted, _)| *granted);
+                        assert!(forfeited >= charged, "seed {seed}: {forfeited} is spent: {outcome:?}");
+                    }
+                    _ => assert_eq!(settled.unwrap_or(Money::ZERO), charged, "seed {seed}: {outcome:?}"),
+                }
+                sum.timed += usize::from(outcome.quality() == Some(Quality::Estimated));
+                sum.refused += usize::from(outcome.rejection.is_some());
             }
         }
-        if self.crashes == 0 {
+        assert!(bill.is_empty(), "seed {seed}: the provider worked for nobody: {bill:?}");
+        if self.dead.is_empty() {
             assert_eq!(
-                spent_by_teams, charged,
+                spent_by_teams, all_charged,
                 "seed {seed}: nobody died, so that every call is settled for what it cost"
             );
         }
-        (self.crashes, node.granted.keys().filter(|id| !node.settled.contains_key(id)).count())
+        sum.forfeits = node.granted.keys().filter(|id| !node.settled.contains_key(id)).count();
+        sum
     }
 }
 
@@ -211,20 +248,24 @@ fn a_seed_that_fails_is_named_though_it_is_a_task_that_panics() {
 
 #[test]
 fn no_budget_is_overspent_and_no_call_is_paid_twice_or_not_at_all_whatever_fails_between_several_gateways() {
-    let (mut crashes, mut forfeits, mut runs) = (0, 0, HashSet::new());
+    let (mut sum, mut runs) = (Sum::default(), HashSet::new());
     for seed in seeds() {
         let _named = Named(seed, |seed| eprintln!("it was seed {seed}: TOLLGATE_SEED={seed} is this one alone"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let (crashed, forfeited) = runtime.expect("a runtime").block_on(async {
+        let one = runtime.expect("a runtime").block_on(async {
             let mut world = World::new(seed);
             world.run().await;
             world.reckon(seed).await
         });
-        (crashes, forfeits) = (crashes + crashed, forfeits + forfeited);
-        runs.insert((crashed, forfeited));
+        runs.insert((one.crashes, one.forfeits));
+        sum.crashes += one.crashes;
+        sum.forfeits += one.forfeits;
+        sum.timed += one.timed;
+        sum.refused += one.refused;
     }
-    eprintln!("{} seeds: {crashes} crashes, {forfeits} forfeits that nobody came to correct", seeds().count());
-    assert!(seeds().count() < 100 || (crashes > 100 && forfeits > 10 && runs.len() > 5), "too little went wrong");
+    eprintln!("{} seeds: {sum:?}", seeds().count());
+    let is_enough = sum.crashes > 100 && sum.forfeits > 10 && sum.timed > 100 && sum.refused > 100 && runs.len() > 5;
+    assert!(seeds().count() < 100 || is_enough, "too little went wrong: {sum:?}");
 }
 
 #[tokio::test(start_paused = true)]
