@@ -143,6 +143,6 @@ async fn histories_of_budgets_in_sqlite_add_up() {
 async fn histories_of_limits_in_sqlite_follow_the_bucket() {
     let files = Files::new("histories-limits");
     let [a, b, c, d] =
-        histories(64).map(|seeds| conformance::limit_histories(async || files.next().await.limits(), seeds, 200));
+        histories(256).map(|seeds| conformance::limit_histories(async || files.next().await.limits(), seeds, 200));
     tokio::join!(a, b, c, d);
 }
