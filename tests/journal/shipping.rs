@@ -70,7 +70,7 @@ async fn at_a_thousand_calls_a_second_a_stalled_sink_has_nobody_refused_and_no_r
     let journal = journal.ship("kept", sink.clone()).expect("a name");
     let site = Arc::new(Site::new(journal, MemoryBudgets::new()));
     let mut clock = tokio::time::interval(Duration::from_millis(10));
-    let (mut calls, mut made) = (JoinSet::new(), 0);
+    let (mut calls, mut made, began) = (JoinSet::new(), 0, tokio::time::Instant::now());
     for _ in 0..stalled_for() * 100 {
         clock.tick().await;
         for _ in 0..10 {
@@ -84,6 +84,8 @@ async fn at_a_thousand_calls_a_second_a_stalled_sink_has_nobody_refused_and_no_r
         }
     }
     assert!(calls.join_all().await.iter().all(|status| *status == StatusCode::OK));
+    // An idle machine makes all thousand. One that runs other tests may not: that proves less, and is no fault.
+    eprintln!("{:.0} calls a second", made as f64 / began.elapsed().as_secs_f64());
     assert!(sink.records().is_empty());
     sink.stall(false);
     while sink.len() < made {
