@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 /// How long the time of day must have been consistent, and how long it is observed before anything is deleted. The
-/// retention replaces both if it is shorter, so content is never kept for more than twice its retention.
+/// retention replaces both if it is shorter, so a layer that lives for longer keeps nothing for more than twice its
+/// retention. Each layer begins anew, since no clock but the one in question goes on while no process runs.
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 const FIRST: Duration = Duration::from_secs(60 * 60);
 /// How far the clock must be ahead before it is logged.

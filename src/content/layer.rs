@@ -100,6 +100,12 @@ impl ContentLayer {
     ///
     /// Deleted content does not come back, so the clock is not trusted at once. Nothing is deleted in the first hour,
     /// and a clock that jumps ahead is trusted after it has stayed ahead for a day. Neither waits longer than `time`.
+    ///
+    /// Each new layer begins that hour anew, so layers that never live as long delete nothing: those of a nightly job,
+    /// of a process that restarts again and again, or of a stack that is built anew with each change of its
+    /// configuration. Put the same layer into the new stack. In a short process, call
+    /// [`ContentSink::delete_before`](crate::store::content::ContentSink::delete_before) yourself until it returns 0,
+    /// by a time that you trust, and record the sum with [`Sealer::deleted`] if there is a journal.
     #[must_use]
     pub fn retain(self, time: Duration) -> Self {
         self.with(|settings| settings.retention = Some(time))
