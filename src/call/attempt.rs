@@ -193,6 +193,7 @@ impl AttemptGuard {
         let is_unanswered = matches!(end, AttemptEnd::NoAnswer | AttemptEnd::Abandoned) && self.status.is_none();
         let end = match end {
             _ if is_unanswered && call.state().sent.give_up(self.slot) => AttemptEnd::Unsent,
+            AttemptEnd::Abandoned if call.is_told_of_failure() => AttemptEnd::Broken,
             end => end,
         };
         let usage = self.reading.usage;

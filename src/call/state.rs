@@ -99,6 +99,8 @@ pub(super) struct ClientSide {
     pub(super) first_byte_after: Option<Duration>,
     pub(super) bytes_out: u64,
     pub(super) end: Option<ClientEnd>,
+    /// The client is told of a failure in a body that ends in order.
+    pub(super) is_told: bool,
 }
 
 /// How the client's body ended.
@@ -188,6 +190,8 @@ impl Call {
     pub(super) fn join_as_attempt(&self) -> Slot {
         let mut state = self.state();
         state.open += 1;
+        // A layer of the host's may try again what failed.
+        state.client.is_told = false;
         let goes_on = |slot: &Slot| matches!(state.attempts.get(slot.at()), Some(None)) && !state.is_taken_over(*slot);
         if let Some(slot) = self.slot.filter(goes_on) {
             state.hand_over(slot);
@@ -219,7 +223,8 @@ impl Call {
 
     /// Whether the last attempt broke off, even if its bytes ended in order.
     pub(crate) fn last_attempt_is_broken(&self) -> bool {
-        matches!(self.state().attempts.last(), Some(Some(attempt)) if attempt.end == AttemptEnd::Broken)
+        let state = self.state();
+        state.client.is_told || matches!(state.attempts.last(), Some(Some(it)) if it.end == AttemptEnd::Broken)
     }
 
     /// A party has ended. The last one makes the outcome and takes the hooks, which its caller runs outside of the
@@ -280,6 +285,16 @@ impl Call {
         outcome
     }
 
+    /// Reports that the client is told of a failure of the answer, in a body that ends in order. The attempt, if
+    /// nobody reads on, counts as broken.
+    pub(crate) fn tells_of_failure(&self) {
+        self.state().client.is_told = true;
+    }
+
+    pub(super) fn is_told_of_failure(&self) -> bool {
+        self.state().client.is_told
+    }
+
     /// The outcome of a call of which only the request and the caller are known.
     pub(super) fn unclosed(&self) -> Outcome {
         Outcome {
@@ -318,6 +333,7 @@ fn end(client: &ClientSide, last: Option<&Attempt>) -> End {
         (Some(kind), _) if !kind.is_upstream() => End::Refused,
         (_, Some(ClientEnd::Abandoned) | None) => End::Abandoned,
         (Some(_), _) | (_, Some(ClientEnd::Failed)) => End::Failed,
+        _ if client.is_told => End::Failed,
         _ => match last {
             // Abandoned behind a complete client body: a layer in between had what it wanted and dropped the rest.
             Some(attempt) if !matches!(attempt.end, AttemptEnd::Complete | AttemptEnd::Abandoned) => End::Failed,

@@ -250,7 +250,9 @@ impl Outcome {
     /// Whether it is certain that no provider was asked.
     #[must_use]
     pub fn is_unasked(&self) -> bool {
-        let is_refused = self.rejection.is_some() && self.end != End::Cut;
+        // Somebody gave the answer that is garbled.
+        let is_refusal = |kind| kind != RejectionKind::UpstreamGarbled;
+        let is_refused = self.rejection.is_some_and(is_refusal) && self.end != End::Cut;
         self.attempts.is_empty() && (is_refused || self.metered)
     }
 

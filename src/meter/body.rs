@@ -51,7 +51,7 @@ impl Answer {
     fn leave(mut self) {
         let reading = self.tap.so_far();
         let is_whole = reading.ended && !reading.failed && !self.failed;
-        if !is_whole && !self.failed && self.attempt.is_open() {
+        if !is_whole && !reading.failed && !self.failed && self.attempt.is_open() {
             let drain = self.attempt.drain();
             if let Some((place, most, settlements)) =
                 drain.and_then(|(drain, to)| Some((drain.enter()?, drain.most(), to)))
@@ -66,7 +66,11 @@ impl Answer {
             }
         }
         // A no-op if the attempt has ended: the guard counts only the first end.
-        self.break_off(if is_whole { AttemptEnd::Complete } else { AttemptEnd::Abandoned });
+        self.break_off(match reading.failed {
+            true => AttemptEnd::Broken,
+            false if is_whole => AttemptEnd::Complete,
+            false => AttemptEnd::Abandoned,
+        });
     }
 
     /// Reads to the end, only for the usage.

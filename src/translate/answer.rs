@@ -16,7 +16,7 @@ use crate::dialect::Rendered;
 use crate::dialect::canon::fault::{Fault, FaultKind};
 use crate::dialect::translate::{self, StreamTranslator};
 use crate::domain::dialect::Dialect;
-use crate::domain::rejection::Rejection;
+use crate::domain::rejection::{Rejection, RejectionKind};
 
 /// How long the head of a stream waits for the first event.
 const FIRST_EVENT: Duration = Duration::from_secs(10);
@@ -116,11 +116,12 @@ impl Passage {
         let mut out = BytesMut::new();
         loop {
             if is_stream {
-                self.waited(gather(body, &mut translator, &mut out)).await?;
+                self.waited(self.gather(body, &mut translator, &mut out)).await?;
             } else {
                 let bytes = self.waited(collected(body, MOST)).await;
-                let bytes = bytes
-                    .ok_or_else(|| Fault::garbled("the upstream's answer was cut off, or is too large to translate"));
+                let bytes = bytes.ok_or_else(|| {
+                    Fault::new(FaultKind::Truncated, "the upstream's answer was cut off, or is too large to translate")
+                });
                 translator.try_whole(&bytes?, self.upstream, &mut out)?;
             }
             let Some(next) = translator.going_on(&self.asked) else {
@@ -132,6 +133,36 @@ impl Passage {
             (body, is_stream) = self.go_on(next.into()).await?;
             translator.resume();
         }
+    }
+
+    /// Reads a whole stream.
+    async fn gather(&self, body: Body, translator: &mut StreamTranslator, out: &mut BytesMut) -> Result<(), Fault> {
+        let mut body = Limited::new(body, MOST);
+        // Before the rest of the body is dropped.
+        let told = |fault: &Fault| {
+            if !self.is_refusal(fault) {
+                self.call.tells_of_failure();
+            }
+        };
+        while let Some(frame) = body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(chunk)) => {
+                    translator.try_push(&chunk, out).inspect_err(told)?;
+                    if translator.is_over() {
+                        // As a rule its end comes at once, and only then can the connection serve another call.
+                        let end = async { while let Some(Ok(_)) = body.frame().await {} };
+                        let _ = tokio::time::timeout(END, end).await;
+                        break;
+                    }
+                }
+                // Trailers.
+                Ok(Err(_)) => {}
+                // Nothing is lost after a complete answer.
+                Err(_) if translator.has_all() => break,
+                Err(_) => return Err(Fault::truncated()).inspect_err(told),
+            }
+        }
+        translator.try_finish(out)
     }
 
     /// The stated usage is not the provider's: warns in the header, if it has not been sent yet, and in the record.
@@ -194,6 +225,7 @@ impl Passage {
         match self.waited(first).await {
             Ok(Err(fault)) if out.is_empty() => return self.failed(&fault),
             Ok(Err(fault)) => {
+                self.call.tells_of_failure();
                 translator.fail(&self.shown(&fault), &mut out);
                 // After that, the upstream is not read any more.
                 body = Body::empty();
@@ -223,6 +255,11 @@ impl Passage {
             // With status 200 from the upstream, the refusal may have cost an amount that nobody states.
             self.note(UNKNOWN);
             return self.refusal();
+        }
+        self.call.tells_of_failure();
+        if fault.kind == FaultKind::Garbled {
+            // In the place of an answer with a good status.
+            return Response::from(Rejection::new(RejectionKind::UpstreamGarbled, self.shown(fault).message));
         }
         with(Response::new(()).into_parts().0, translate::of_fault(&self.shown(fault), self.client, &self.reply))
     }
@@ -255,30 +292,6 @@ fn with(mut parts: Parts, rendered: Rendered) -> Response<Body> {
     parts.headers.remove(header::RETRY_AFTER);
     parts.headers.extend(rendered.headers);
     Response::from_parts(parts, Body::from(rendered.body))
-}
-
-/// Reads a whole stream.
-async fn gather(body: Body, translator: &mut StreamTranslator, out: &mut BytesMut) -> Result<(), Fault> {
-    let mut body = Limited::new(body, MOST);
-    while let Some(frame) = body.frame().await {
-        match frame.map(Frame::into_data) {
-            Ok(Ok(chunk)) => {
-                translator.try_push(&chunk, out)?;
-                if translator.is_over() {
-                    // As a rule its end comes at once, and only then can the connection serve another call.
-                    let end = async { while let Some(Ok(_)) = body.frame().await {} };
-                    let _ = tokio::time::timeout(END, end).await;
-                    break;
-                }
-            }
-            // Trailers.
-            Ok(Err(_)) => {}
-            // Nothing is lost after a complete answer.
-            Err(_) if translator.has_all() => break,
-            Err(_) => return Err(Fault::truncated()),
-        }
-    }
-    translator.try_finish(out)
 }
 
 /// Reads a whole body; `None` if it breaks off or is too large.

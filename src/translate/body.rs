@@ -57,6 +57,7 @@ impl TranslatedBody {
     }
 
     fn fail(&mut self, fault: &Fault) {
+        self.passage.call.tells_of_failure();
         self.translator.fail(&self.passage.shown(fault), &mut self.out);
         self.inner = Body::empty();
         self.is_over = true;

@@ -17,7 +17,8 @@ use tollgate::body::BoxError;
 use tollgate::dialect::translate::{AnthropicVersion, Mode};
 use tollgate::domain::audit::AuditRecord;
 use tollgate::domain::catalog::{Abilities, Catalog};
-use tollgate::domain::outcome::{End, Outcome};
+use tollgate::domain::outcome::{AttemptEnd, End, Outcome};
+use tollgate::domain::rejection::RejectionKind;
 use tollgate::route::ModelTable;
 use tollgate::testing::Simulated;
 use tollgate::translate::{TranslateLayer, Translation};
@@ -564,26 +565,82 @@ async fn before_a_message_has_begun_a_sign_of_life_is_a_comment() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_fails_in_order_is_recorded_as_failed_though_its_connection_stays_open() {
+    const START: &str =
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9}}}\n\n";
+    let error =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"no\"}}\n\n";
+    // An error of the provider's, something that is no event, and a stream that breaks off.
+    let garbage = "event: content_block_delta\ndata: {{{\n\n";
+    for (what, is_garbled) in [(error, false), (garbage, true), ("", false)] {
+        for streams in [true, false] {
+            let (mut sender, body) = Channel::<Bytes, BoxError>::new(2);
+            sender.send_data(Bytes::from_static(START.as_bytes())).await.expect("room");
+            let sender = match what {
+                "" => {
+                    sender.abort("reset".into());
+                    None
+                }
+                what => {
+                    sender.send_data(Bytes::from_static(what.as_bytes())).await.expect("room");
+                    Some(sender)
+                }
+            };
+            let body = Arc::new(Mutex::new(Some(body)));
+            let provider = service_fn(move |_request: Request<Body>| {
+                let answer = Response::builder().header("content-type", "text/event-stream");
+                let body = body.lock().expect("one caller").take().expect("one call");
+                let answer = answer.body(Body::new(body)).expect("an answer");
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let provider = Provider::with_client(Dialect::Anthropic, "http://sim.invalid", None, provider);
+            let outcomes = Arc::new(Mutex::new(Vec::new()));
+            let seen = outcomes.clone();
+            let layer = GatewayLayer::new().on_close(move |outcome| {
+                seen.lock().expect("no panic").push(Outcome::clone(outcome));
+            });
+            let gateway = Gateway::builder().upstream("sim", Dialect::Anthropic, provider.expect("a URL")).layer(layer);
+            let request = Request::post(CHAT).body(Body::from(claude("hi", streams).to_string())).expect("a request");
+            let answer = gateway.build().expect("a gateway").oneshot(request).await.expect("infallible");
+            let status = answer.status().as_u16();
+            let bytes = answer.into_body().collect().await.expect("it ends in order").to_bytes();
+            assert!(String::from_utf8_lossy(&bytes).contains(r#""error":{"#), "{bytes:?}");
+            let failed = if what == error { 429 } else { 502 };
+            assert_eq!(status, if streams { 200 } else { failed }, "{what}");
+            let outcome = outcomes.lock().expect("no panic").remove(0);
+            assert_eq!((outcome.end, outcome.attempts[0].end), (End::Failed, AttemptEnd::Broken), "{status} {what}");
+            let garbled = Some(RejectionKind::UpstreamGarbled).filter(|_| is_garbled && !streams);
+            assert_eq!(outcome.rejection, garbled, "{status} {what}");
+            drop(sender);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_over_is_an_answer_though_its_connection_stays_open() {
     let said = b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
-    sender.send_data(Bytes::from_static(said)).await.expect("room");
-    let body = Arc::new(Mutex::new(Some(body)));
-    let service = service_fn(move |_request: Request<Body>| {
-        let answer = Response::builder().header("content-type", "text/event-stream");
-        let body = body.lock().expect("one caller").take().expect("one call");
-        let answer = answer.body(Body::new(body)).expect("an answer");
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let service = TranslateLayer::new(Dialect::OpenAiChat).layer(service);
-    let request = Request::post(MESSAGES).body(Body::from(gpt("hi", false).to_string())).expect("a request");
-    let began = tokio::time::Instant::now();
-    let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
-    assert_eq!(answer.status(), StatusCode::OK);
-    let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
-    assert!(String::from_utf8_lossy(&bytes).contains("hi"), "{bytes:?}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    drop(sender);
+    for streams in [false, true] {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        sender.send_data(Bytes::from_static(said)).await.expect("room");
+        let body = Arc::new(Mutex::new(Some(body)));
+        let service = service_fn(move |_request: Request<Body>| {
+            let answer = Response::builder().header("content-type", "text/event-stream");
+            let body = body.lock().expect("one caller").take().expect("one call");
+            let answer = answer.body(Body::new(body)).expect("an answer");
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let service = TranslateLayer::new(Dialect::OpenAiChat).layer(service);
+        let request = Request::post(MESSAGES).body(Body::from(gpt("hi", streams).to_string())).expect("a request");
+        let began = tokio::time::Instant::now();
+        let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(answer.status(), StatusCode::OK);
+        let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+        assert!(String::from_utf8_lossy(&bytes).contains("hi"), "{bytes:?}");
+        assert_eq!(streams, bytes.ends_with(b"{\"type\":\"message_stop\"}\n\n"), "{bytes:?}");
+        let most = if streams { 8 } else { 2 };
+        assert!(began.elapsed() < Duration::from_secs(most), "{:?}", began.elapsed());
+        drop(sender);
+    }
 }
 
 #[tokio::test]
