@@ -133,8 +133,11 @@ async fn an_upstream_that_goes_down_is_told_once_and_once_when_it_is_up_again() 
     for _ in 0..5 {
         assert_eq!(ask(&gateway, "sim:status=400").await, 400);
     }
-    // A proxy's error page, a rejected credential of the gateway's, and the provider's own errors are failures.
-    for (script, status) in [("html,status=502", 502), ("status=401", 500), ("status=503", 503), ("status=503", 503)] {
+    // A proxy's error page, a rejected credential of the gateway's, and the provider's own errors are failures. A stream
+    // that breaks off is none, and is no good answer either.
+    for (script, status) in
+        [("html,status=502", 502), ("status=401", 500), ("error=2", 200), ("status=503", 503), ("error=2", 200)]
+    {
         assert_eq!(ask(&gateway, &format!("sim:{script}")).await, status);
     }
     assert_eq!(ask(&gateway, "").await, 200);

@@ -118,7 +118,7 @@ impl fmt::Debug for Events {
 /// - the answer is not that of its API, for example an error page from a proxy in front of it;
 /// - the upstream answers the gateway's credential with 401.
 ///
-/// An upstream is up once it has answered since.
+/// An upstream is up once it has answered since. An answer that broke off says neither: its cause may be the request.
 ///
 /// If an upstream goes down again and again, that is reported at most every five minutes, and the report says how it
 /// stands by then. The journal keeps the last reported state over a restart, but not the number of failures. A service
@@ -186,6 +186,7 @@ impl UpstreamWatch {
                 // It was abandoned before its result was known, or the gateway refused to send it.
                 AttemptEnd::Abandoned if attempt.status.is_none() => continue,
                 AttemptEnd::Unsent if index == last && !is_upstreams => continue,
+                AttemptEnd::Broken => continue,
                 AttemptEnd::Unsent | AttemptEnd::NoAnswer => true,
                 _ => is_upstreams || attempt.status.is_some_and(|status| status.is_server_error()),
             };
