@@ -84,7 +84,7 @@ impl Inner {
     fn record(&self, outcome: &Outcome, call: &Call) {
         let catalog = call.catalog();
         let dialect = Label::from_static_parts("dialect", outcome.endpoint.dialect.as_str());
-        let model = Label::new("model", name(catalog, outcome.model.as_ref()));
+        let model = Label::new("model", served(outcome, call));
         let end = Label::from_static_parts("end", outcome.end.as_str());
         let operation = Label::from_static_parts("operation", outcome.endpoint.operation.as_str());
         let reason = Label::from_static_parts("reason", outcome.rejection.map_or("none", |kind| kind.as_str()));
@@ -193,6 +193,15 @@ impl Inner {
             }
         }
     }
+}
+
+/// The model that the client asked for or, if that is an alias, the one that served it or would have.
+fn served(outcome: &Outcome, call: &Call) -> SharedString {
+    let targets = || call.route().unwrap_or_default().iter();
+    let asked = outcome.model.as_ref().filter(|model| call.catalog().find(model).is_some());
+    let last = || outcome.attempts.last().and_then(|last| last.target.as_ref());
+    let served = || last().or_else(|| targets().next().map(|target| &**target)).map(|target| &target.model);
+    name(call.catalog(), asked.or_else(served).or_else(|| call.model()).or(outcome.model.as_ref()))
 }
 
 /// The model that an attempt asked for.

@@ -29,6 +29,9 @@
 //! | `gen_ai.client.inference.time_to_first_chunk`, only with the latest names | histogram, seconds | the first three labels above |
 //! | `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}`, only with the latest names | counter | the same three, and `gen_ai.token.modality` |
 //!
+//! `model` is the catalog's name of the model that the client asked for, or of the one that its alias stands for; `other`
+//! if the catalog knows neither. Of an attempt, it is that of the model that was asked.
+//!
 //! Cost is computed from the usage that providers state and the catalog's prices, whether or not a budget pays for it.
 //! Charges are counted for calls with a hold of a budget, and include what no provider stated.
 //!

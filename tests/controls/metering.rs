@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tollgate::domain::budget::{Budget, Window};
 use tollgate::domain::content::{Content, Keep};
+use tollgate::domain::limit::Measure;
 use tollgate::domain::money::Money;
 use tollgate::domain::principal::Principal;
 use tollgate::domain::scope::Scope;
@@ -57,6 +58,28 @@ async fn what_translations_lost_is_counted_by_its_kind() {
     let told: Vec<_> = told.iter().map(|told| told.as_deref()).collect();
     assert_eq!(told, [Some("dropped=logit_bias,seed"), Some("dropped=seed"), None]);
     assert_eq!(kinds.map(lost), [Some(3), Some(0), Some(0), Some(0)]);
+}
+
+#[tokio::test]
+async fn a_call_of_an_alias_is_counted_under_the_model_that_it_stands_for() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let metrics = Metrics::new();
+    let world = World::with(|layer| layer.on_open(move |call| metrics.begin(call)));
+    let key = world.mint(Principal::new("ada")).await;
+    let mine = world.mint(Principal::new("bob").limit(Measure::Requests, 0)).await;
+    for (key, model, status) in
+        [(&key, "fast", 200), (&mine, "fast", 429), (&key, "claude-mine", 200), (&key, "gpt-5", 200)]
+    {
+        let body = json!({ "model": model, "max_tokens": 64, "messages": [{ "role": "user", "content": "hi" }] });
+        assert_eq!(world.ask(post(MESSAGES, key, &body)).await.status, status);
+    }
+    world.settlements.drain().await;
+    let text = recorder.handle().render();
+    let counted = text.lines().filter(|line| line.starts_with("tollgate_calls_total{"));
+    let mut models: Vec<_> = counted.filter_map(|line| line.split_once("model=\"")?.1.split('"').next()).collect();
+    models.sort_unstable();
+    assert_eq!(models, ["claude-haiku-5-5", "claude-haiku-5-5", "gpt-5", "other"]);
 }
 
 #[tokio::test]
