@@ -1,11 +1,13 @@
 //! Checks limits and budgets with one request to one store, and checks the key once more.
 //!
 //! Use it instead of a [`RateLimitLayer`](crate::RateLimitLayer) and a [`BudgetLayer`](crate::BudgetLayer) if one store
-//! keeps both:
+//! keeps both, and the keys:
 //!
 //! - A call that one of them refuses takes nothing from the other, not even for a moment.
 //! - A key that was revoked or rotated is refused, even if a cache still knows it.
 //! - A remote store is asked only once.
+//!
+//! A key that this store does not know counts as revoked. If your keys are kept elsewhere, use the two layers.
 //!
 //! It works like the two layers:
 //!

@@ -2,6 +2,7 @@
 //!
 //! Use it if your service does not identify its users itself. If it does, put a `Principal` into the request's
 //! extensions further out. You may then keep this layer or leave it out: it accepts a principal that is already there.
+//! A key in the same request is then not looked at, whatever it is.
 //!
 //! - **Reads:** `authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, and of several the first that has
 //!   the form of our keys. Anything else is refused without asking the store.

@@ -5,7 +5,8 @@
 //! garbled, compressed, refusing or unreachable. Every token that it produces is on its [`Bill`], against which accounts
 //! can be checked.
 //!
-//! To check a charge, drain the [`Settlements`](crate::call::Settlements) of the stack first, then compare
+//! To check a charge, read or drop every answer, since a call is open for as long as its answer is. Then drain the
+//! [`Settlements`](crate::call::Settlements) of the stack, and compare
 //! [`BudgetStore::standing`](crate::store::budget::BudgetStore::standing) with what
 //! [`ModelCard::cost`](crate::domain::catalog::ModelCard::cost) says of a line of the bill. A budget must hold the most
 //! that a call may cost, so a call is refused long before its budget is spent.

@@ -30,7 +30,13 @@ const INSERT: &str = "INSERT INTO tollgate_audit (id, opened_at, key_id, key_nam
 /// returns. A record that comes again is not written again.
 ///
 /// `record` holds the whole record as JSON. The other columns are for the most common queries: who called, which model,
-/// how the call ended, tokens, and money in billionths of a dollar.
+/// how the call ended, tokens, and money in billionths of a dollar. Times are nanoseconds since 1970. What each team was
+/// charged in each month:
+///
+/// ```sql
+/// SELECT team, strftime('%Y-%m', opened_at / 1000000000, 'unixepoch') AS month, sum(charged_nanos) / 1e9 AS dollars
+/// FROM tollgate_audit GROUP BY team, month;
+/// ```
 #[derive(Clone)]
 pub struct SqliteAudit {
     sqlite: Sqlite,
