@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::Serialize;
+use tokio::task::JoinHandle;
 
 use super::rotating::Rotating;
 use crate::domain::audit::AuditRecord;
@@ -22,12 +23,14 @@ use crate::store::audit::AuditSink;
 /// has the name then, which is created if needed. If it cannot be, nothing is taken until it can.
 pub struct JsonLines {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
+    /// The write that may still be under way, whether or not its caller still waits for it.
+    write: tokio::sync::Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
 
 impl JsonLines {
     /// Creates a sink that writes to `out`.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        JsonLines { out: Arc::new(Mutex::new(Box::new(out))) }
+        JsonLines { out: Arc::new(Mutex::new(Box::new(out))), write: tokio::sync::Mutex::default() }
     }
 
     /// Creates a sink that appends to the file at `path`, and creates the file if needed.
@@ -56,12 +59,21 @@ impl JsonLines {
             serde_json::to_writer(&mut lines, one).map_err(StoreError::broken)?;
             lines.push(b'\n');
         }
+        // One at a time: on a disk that hangs, each further attempt would block one more thread, and repeat the lines
+        // once more when the disk is back.
+        let mut write = self.write.lock().await;
+        if let Some(earlier) = write.as_mut() {
+            // Its caller gave up, and nobody was told how it ended: the lines are written again.
+            let _ = earlier.await;
+        }
         let out = self.out.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = write.insert(tokio::task::spawn_blocking(move || {
             let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
             out.write_all(&lines).and_then(|()| out.flush())
-        });
-        written.await.map_err(StoreError::uncertain)?.map_err(StoreError::uncertain)
+        }));
+        let written = written.await;
+        *write = None;
+        written.map_err(StoreError::uncertain)?.map_err(StoreError::uncertain)
     }
 }
 
@@ -75,5 +87,48 @@ impl AuditSink for JsonLines {
 impl fmt::Debug for JsonLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JsonLines").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use super::{Arc, JsonLines, Mutex, Write, io};
+
+    /// Each write hangs until it is told to go on.
+    struct Hangs {
+        go_on: Receiver<()>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Hangs {
+        fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+            self.go_on.recv().map_err(io::Error::other)?;
+            self.written.lock().expect("no panic under it").extend(lines);
+            Ok(lines.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_asked_once_however_often_a_write_is_tried_again() {
+        let (told, go_on) = channel();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let lines = JsonLines::new(Hangs { go_on, written: written.clone() });
+        for _ in 0..20 {
+            let given_up = tokio::time::timeout(Duration::from_millis(5), lines.lines(&["a"])).await;
+            given_up.expect_err("it hangs");
+        }
+        for _ in 0..20 {
+            told.send(()).expect("it waits");
+        }
+        lines.lines(&["b"]).await.expect("it goes on");
+        let written = String::from_utf8(written.lock().expect("no panic under it").clone()).expect("text");
+        assert_eq!(written, "\"a\"\n\"b\"\n", "the first attempt's line, and the one after");
     }
 }
