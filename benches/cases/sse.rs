@@ -52,6 +52,7 @@ pub(crate) fn run(bench: &Bench) {
         documents(bench, size, &conversation("claude-haiku-5-5", true, bytes));
         translated(bench, size, &conversation("claude-haiku-5-5", true, bytes));
     }
+    recorded(bench);
 }
 
 struct Streaming<'b> {
@@ -224,4 +225,27 @@ fn translated(bench: &Bench, size: &str, body: &Bytes) {
     let chat = there(body).expect("it can be asked").body;
     bench.case(&format!("json {size}: to Chat Completions"), Per::bytes(body.len()), || there(black_box(body)).is_ok());
     bench.case(&format!("json {size}: to Messages"), Per::bytes(chat.len()), || back(black_box(&chat)).is_ok());
+}
+
+/// The same for all requests of about 1 KB that clients really sent, in the folder that `TOLLGATE_CORPUS` names. Bytes
+/// per second are over all of them.
+fn recorded(bench: &Bench) {
+    use Dialect::{Anthropic, OpenAiChat};
+    let Some(corpus) = std::env::var_os("TOLLGATE_CORPUS") else { return };
+    for (protocol, from, to, model) in [
+        ("anthropic-messages", Anthropic, OpenAiChat, "gpt-5"),
+        ("openai-chat", OpenAiChat, Anthropic, "claude-opus-5-5"),
+    ] {
+        let folder = std::path::Path::new(&corpus).join(protocol);
+        let translated = |body: &[u8]| translate::request(body, from, to, &Asked::new(model)).is_ok();
+        let bodies: Vec<Vec<u8>> = std::fs::read_dir(folder)
+            .expect("recorded exchanges")
+            .filter_map(|exchange| std::fs::read(exchange.ok()?.path().join("request.json")).ok())
+            .filter(|body| (700..1_500).contains(&body.len()) && translated(body))
+            .collect();
+        let bytes = bodies.iter().map(Vec::len).sum::<usize>();
+        let name = format!("{} of {protocol}, recorded, {} bytes each: translated", bodies.len(), bytes / bodies.len());
+        let per = Per { bytes, events: bodies.len() };
+        bench.case(&name, per, || bodies.iter().filter(|body| translated(black_box(body))).count());
+    }
 }
