@@ -25,6 +25,8 @@ pub(crate) struct Ended<B: ?Sized> {
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Arc<[OnThreshold]>,
     pub(super) caller: Option<Arc<Principal>>,
+    /// The pots of which all budgets are soft.
+    pub(super) soft: Vec<Pot>,
     /// The journal of the call. It notes what the store has heard, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) _held: Held,
@@ -55,7 +57,8 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
         if let Some((queues, pots)) = &self.wakes {
             queues.settled(pots);
         }
-        for crossing in news {
+        for mut crossing in news {
+            crossing.soft = self.soft.contains(&crossing.pot);
             self.announce(&crossing.by_key(self.caller.as_ref().map(|caller| caller.own())));
         }
         Ok(())
@@ -64,11 +67,11 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
 
 impl<B: ?Sized> Ended<B> {
     fn announce(&self, crossing: &Crossing) {
-        let Crossing { pot, key_name, limit, percent, spent, .. } = crossing;
-        let scope = pot.scope.by_name(key_name.as_deref());
+        let Crossing { pot, key_name, soft, limit, percent, spent, .. } = crossing;
+        let (soft, scope) = (if *soft { "soft " } else { "" }, pot.scope.by_name(key_name.as_deref()));
         tracing::warn!(
             percent,
-            "the {} budget of {scope} reached a threshold: ${spent} of ${limit} is spent",
+            "the {soft}{} budget of {scope} reached a threshold: ${spent} of ${limit} is spent",
             pot.window
         );
         for tell in &*self.on_threshold {

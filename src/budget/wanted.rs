@@ -7,7 +7,7 @@ use super::bound::Bound;
 use super::observed::Observations;
 use super::{Estimator, OverBudget};
 use crate::call::{Call, Holds};
-use crate::domain::budget::Budget;
+use crate::domain::budget::{Budget, Pot};
 use crate::domain::ledger::Wish;
 use crate::domain::money::Money;
 use crate::domain::rejection::Rejection;
@@ -55,6 +55,13 @@ impl<'c> Wanted<'c> {
     /// Whether no budget refuses anything.
     pub(crate) fn is_soft(&self) -> bool {
         self.bound.is_none()
+    }
+
+    /// The pots that refuse nothing.
+    pub(super) fn soft_pots(&self) -> Vec<Pot> {
+        let hard = |pot: &Pot| self.budgets.iter().any(|budget| !budget.soft && budget.pot == *pot);
+        let soft = self.budgets.iter().filter(|budget| budget.soft && !hard(&budget.pot));
+        soft.map(|budget| budget.pot.clone()).collect()
     }
 
     /// How the grant relates to the possible cost. Only soft budgets admit calls whose cost is unbounded.

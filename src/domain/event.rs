@@ -53,6 +53,10 @@ pub enum What {
         spent_usd: Money,
         /// The percentage of the limit that was reached.
         percent: u8,
+        /// Whether the budget is soft: it refuses nothing, at 100 percent either. False, whatever it is, if a call has
+        /// reached the threshold that a crash ended.
+        #[serde(default)]
+        soft: bool,
     },
     /// A budget refuses calls: what is left of it, if anything, is too little for a call.
     BudgetExhausted {
@@ -129,13 +133,17 @@ impl fmt::Display for Event {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent: 100 } => {
+            What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent, soft } => {
                 let (window, scope) = (pot.window, pot.scope.by_name(key_name.as_deref()));
-                write!(f, "the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
-            }
-            What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent } => {
-                let (window, scope) = (pot.window, pot.scope.by_name(key_name.as_deref()));
-                write!(f, "{percent}% of the {window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")
+                let soft_window = format_args!("{}{window}", if *soft { "soft " } else { "" });
+                match percent {
+                    100 => write!(f, "the {soft_window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}")?,
+                    _ => write!(
+                        f,
+                        "{percent}% of the {soft_window} budget of {scope} is spent: ${spent_usd} of ${limit_usd}"
+                    )?,
+                }
+                if *soft && *percent == 100 { f.write_str("; calls go on") } else { Ok(()) }
             }
             What::BudgetExhausted { pot, key_name, limit_usd, spent_usd, resets_at } => {
                 let (window, scope) = (pot.window, pot.scope.by_name(key_name.as_deref()));

@@ -260,13 +260,14 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     let heard = told.clone();
     let world = governed(&store, |layer| {
         layer.on_threshold(move |crossing: &Crossing| {
-            heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent));
+            heard.lock().expect("whole").push((crossing.pot.scope.to_string(), crossing.percent, crossing.soft));
         })
     });
     let month = |scope, limit| Budget::new(scope, Window::Month, usd(limit));
     let principal = Principal::new("ada")
         .budget_of(month(Scope::team("search"), "0.02"))
-        .budget_of(month(Scope::org("acme"), "0.1"));
+        .budget_of(month(Scope::org("acme"), "0.1"))
+        .budget_of(month(Scope::user("ada"), "0.01").soft());
     let key = world.mint(principal).await;
     let mut calls = 0;
     while ask(&world, &key, HAIKU).await.status == 200 {
@@ -275,11 +276,14 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     }
     assert!(calls > 10, "{calls}");
     let told = told.lock().expect("whole").clone();
-    let of =
-        |scope: &str| told.iter().filter(|(name, _)| name == scope).map(|(_, percent)| *percent).collect::<Vec<_>>();
+    let of = |scope: &str| {
+        let of_it = told.iter().filter(|(name, ..)| name == scope);
+        of_it.map(|(_, percent, soft)| (*percent, *soft)).collect::<Vec<_>>()
+    };
     // 100 percent is never reached, since a call may cost more than the rest.
-    assert_eq!(of("team search"), [50, 80, 95]);
-    assert_eq!(of("org acme"), [0; 0], "not half of it");
+    assert_eq!(of("team search"), [50, 80, 95].map(|percent| (percent, false)));
+    assert_eq!(of("org acme"), [], "not half of it");
+    assert_eq!(of("user ada"), [50, 80, 95, 100].map(|percent| (percent, true)), "it refuses nothing, and says so");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

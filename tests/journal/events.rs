@@ -109,10 +109,10 @@ async fn a_budget_that_runs_out_is_told_once_a_threshold_however_late_and_though
     audit.flush().await;
     let heard = ear.heard();
     let starts = [
-        "50% of the day budget of team search is spent: $0.0000",
+        "50% of the soft day budget of team search is spent: $0.0000",
         "80% of",
         "95% of",
-        "the day budget of team search is spent",
+        "the soft day budget of team search is spent",
     ];
     assert_eq!(heard.len(), starts.len(), "each once: {heard:?}");
     for (said, start) in heard.iter().zip(starts) {
@@ -198,16 +198,20 @@ async fn a_threshold_that_a_lost_call_has_reached_is_told_at_the_next_start() {
 #[test]
 fn whoever_runs_the_gateway_is_told_which_key_has_spent_its_budget() {
     let id = uuid::Uuid::now_v7();
-    let told = |key_name: Option<&str>, percent| {
+    let told_of = |key_name: Option<&str>, percent, soft| {
         let pot = Budget::new(Scope::key(id.to_string()), Window::Day, "5".parse().expect("money")).pot;
         let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4".parse().expect("money"));
         let key_name = key_name.map(Into::into);
-        What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent }.to_string()
+        What::BudgetThreshold { pot, key_name, limit_usd, spent_usd, percent, soft }.to_string()
     };
+    let told = |key_name, percent| told_of(key_name, percent, false);
     assert_eq!(told(Some("ada"), 80), format!("80% of the day budget of key ada ({id}) is spent: $4.00 of $5.00"));
     assert_eq!(told(Some("ada"), 100), format!("the day budget of key ada ({id}) is spent: $4.00 of $5.00"));
     assert_eq!(told(None, 100), format!("the day budget of key {id} is spent: $4.00 of $5.00"));
     assert_eq!(told(Some(&id.to_string()), 100), told(None, 100), "of a key that has no other name");
+    assert_eq!(told_of(None, 80, true), format!("80% of the soft day budget of key {id} is spent: $4.00 of $5.00"));
+    let gone = format!("the soft day budget of key {id} is spent: $4.00 of $5.00; calls go on");
+    assert_eq!(told_of(None, 100, true), gone);
 }
 
 #[tokio::test]
@@ -303,8 +307,15 @@ fn an_event_is_read_back_as_it_was_written() {
     let (limit_usd, spent_usd) = ("5".parse().expect("money"), "4.02".parse().expect("money"));
     let resets_at = "2026-11-29T00:00:00Z".parse().expect("a time");
     for what in [
-        What::BudgetThreshold { pot: pot.clone(), key_name: None, limit_usd, spent_usd, percent: 80 },
-        What::BudgetThreshold { pot: pot.clone(), key_name: Some("ada".into()), limit_usd, spent_usd, percent: 100 },
+        What::BudgetThreshold { pot: pot.clone(), key_name: None, limit_usd, spent_usd, percent: 80, soft: true },
+        What::BudgetThreshold {
+            pot: pot.clone(),
+            key_name: Some("ada".into()),
+            limit_usd,
+            spent_usd,
+            percent: 100,
+            soft: false,
+        },
         What::BudgetExhausted { pot: pot.clone(), key_name: None, limit_usd, spent_usd, resets_at: Some(resets_at) },
         What::BudgetExhausted { pot, key_name: Some("ada".into()), limit_usd, spent_usd, resets_at: None },
         What::KeyRevoked { key_id: uuid::Uuid::nil(), key_name: "ada".into() },

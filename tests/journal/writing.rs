@@ -39,6 +39,7 @@ async fn every_member_of_a_line_is_on_its_page() {
             limit_usd: Money::ZERO,
             spent_usd: Money::ZERO,
             percent: 50,
+            soft: false,
         },
         What::BudgetExhausted { pot, key_name: None, limit_usd: Money::ZERO, spent_usd: Money::ZERO, resets_at: None },
         What::UpstreamDown { upstream: "anthropic".into(), attempts: 5 },

@@ -15,6 +15,9 @@ pub struct Crossing {
     pub pot: Pot,
     /// The name of the key, if the pot is a key's own. A [`BudgetLayer`](crate::BudgetLayer) sets it; stores do not.
     pub key_name: Option<Arc<str>>,
+    /// Whether the budget is soft: it refuses nothing, at 100 percent either. A [`BudgetLayer`](crate::BudgetLayer) sets
+    /// it; stores do not.
+    pub soft: bool,
     /// The start of the window.
     pub window_start: Timestamp,
     /// The limit of the call that reached the threshold.
@@ -29,7 +32,7 @@ impl Crossing {
     /// A crossing: `spent` has reached `percent` of this limit.
     #[must_use]
     pub fn new(pot: Pot, window_start: Timestamp, limit: Money, percent: u8, spent: Money) -> Self {
-        Crossing { pot, key_name: None, window_start, limit, percent, spent }
+        Crossing { pot, key_name: None, soft: false, window_start, limit, percent, spent }
     }
 
     /// Sets the name of the key, if the pot is its own.

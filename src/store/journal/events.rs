@@ -60,13 +60,14 @@ impl Events {
     /// Reports that a budget has reached a threshold: for
     /// [`BudgetLayer::on_threshold`](crate::BudgetLayer::on_threshold).
     pub fn crossing(&self, crossing: &Crossing) {
-        let Crossing { pot, key_name, limit, percent, spent, .. } = crossing;
+        let Crossing { pot, key_name, soft, limit, percent, spent, .. } = crossing;
         self.shared.tell(What::BudgetThreshold {
             pot: pot.clone(),
             key_name: key_name.clone(),
             limit_usd: *limit,
             spent_usd: *spent,
             percent: *percent,
+            soft: *soft,
         });
     }
 
