@@ -211,12 +211,16 @@ async fn what_the_docs_say_to_delete_is_what_is_old_and_over() {
          id = unhex(printf('%012x', (unixepoch() - CASE n.i / 3 WHEN 0 THEN 2592060 WHEN 1 THEN 1728000 ELSE 0 END) * 1000) \
          || substr(hex(r.id), 13)) FROM n WHERE n.id = r.id";
     connection.execute(rows).await.expect("written");
-    // The statements must not scan the rows that are kept, since everyone waits meanwhile.
+    // The statements must not scan the rows that are kept, since everyone waits meanwhile. The first looks at the
+    // oldest rows: its cutoff is not one for an index without `unhex`, which the shell of Debian 12 does not have.
+    assert!(!sql.contains("unhex"), "{sql}");
     for delete in sql.split_inclusive(';').filter(|statement| statement.contains("DELETE")) {
         let plan = format!("EXPLAIN QUERY PLAN {}", &delete[delete.find("DELETE").expect("one")..]);
         let plan: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(AssertSqlSafe(plan)).fetch_all(&mut connection).await.expect("it is SQL");
-        assert!(plan.iter().all(|(.., step)| !step.starts_with("SCAN tollgate")), "{plan:?}");
+        let may_scan = delete.contains("ORDER BY id LIMIT 5000)");
+        let is_too_much = |step: &str| step.contains("B-TREE") || step.starts_with("SCAN tollgate") && !may_scan;
+        assert!(!plan.iter().any(|(.., step)| is_too_much(step)), "{plan:?}");
     }
     let deleted = connection.execute(AssertSqlSafe(sql)).await.expect("it is SQL").rows_affected();
     let left: Vec<String> =

@@ -75,12 +75,15 @@
 //!
 //! After 30 days no gateway settles a call any more. Its row may then be deleted if it is settled or forfeited. Audit
 //! records may be deleted when you no longer need them. Delete in slices, since one large `DELETE` keeps everyone
-//! waiting. Run each of these statements until it deletes nothing; none of them looks at younger rows:
+//! waiting. Run each of these statements until it deletes nothing; none of them looks at more than some 5,000 rows.
+//! SQLite's shell knows them from version 3.38 on. Have it wait for its turn (`sqlite3 -cmd '.timeout 5000' FILE`):
+//! otherwise nearly every `DELETE` beside a busy gateway fails, because the file is locked.
 //!
 //! ```sql
 //! -- calls that began more than 30 days ago, by the time that their ids begin with (UUIDv7)
-//! DELETE FROM tollgate_reservations WHERE id IN (SELECT id FROM tollgate_reservations
-//!     WHERE id < unhex(printf('%012x00000000000000000000', (unixepoch() - 2592000) * 1000)) AND state <> 'live' LIMIT 5000);
+//! DELETE FROM tollgate_reservations WHERE id IN (SELECT id FROM
+//!     (SELECT id FROM tollgate_reservations WHERE state <> 'live' ORDER BY id LIMIT 5000)
+//!     WHERE hex(id) < printf('%012X', (unixepoch() - 2592000) * 1000));
 //! DELETE FROM tollgate_audit WHERE id IN (SELECT id FROM tollgate_audit
 //!     WHERE opened_at < (unixepoch() - 2592000) * 1000000000 LIMIT 5000);
 //! ```
@@ -92,9 +95,11 @@
 //!
 //! # Backups
 //!
-//! While the file is in use, copy it with `sqlite3 tollgate.db '.backup copy.db'` or `VACUUM INTO 'copy.db'`. Do not
-//! use `cp`, which leaves out what is in the log. Make the copy under `umask 077`: only its owner may see the key
-//! digests in it. Back up the pepper too, but to another place: without it no key in the file works.
+//! While the file is in use, copy it with `sqlite3 tollgate.db "VACUUM INTO 'copy.db'"`. Meanwhile calls go on, and the
+//! log grows. Do not use the shell's `.backup`: it begins anew whenever somebody writes, and beside a gateway that is
+//! busy it does not end. Do not use `cp` either, which leaves out what is in the log. Make the copy under `umask 077`:
+//! only its owner may see the key digests in it. Back up the pepper too, but to another place: without it no key in the
+//! file works.
 //!
 //! To restore:
 //!
