@@ -125,6 +125,28 @@ async fn a_row_of_a_dead_session_that_cannot_be_read_stops_no_budget() {
 }
 
 #[tokio::test]
+async fn a_pot_of_a_dead_session_that_cannot_be_read_stops_no_other_budget() {
+    let dir = Dir::new("damaged-pot");
+    let store = open(&dir.file()).await.budgets();
+    let rolling = |team: &str| Budget::new(Scope::team(team), "rolling 4h".parse().expect("a window"), money(100));
+    let (dead, [old, other]) = (Session::new(Duration::from_secs(60)), ["old", "other"].map(rolling));
+    for (pots, nanos) in [(vec![&old], 1), (vec![&other], 2), (vec![&old, &other], 4)] {
+        let pots: Vec<Budget> = pots.into_iter().cloned().collect();
+        hold(&store, dead, &pots, nanos, at(NINE)).await;
+    }
+    let mut connection = by_hand(&dir.file()).await;
+    connection.execute("UPDATE tollgate_pots SET slices = '{}' WHERE scope_id = 'old'").await.expect("written");
+
+    let later = at("2026-11-24T10:00:00Z");
+    hold(&store, session(), &pot(100), 1, later).await;
+    assert!(store.standing(std::slice::from_ref(&old), later).await.is_err(), "whoever asks for it is told");
+    let now = standing(&store, &[other], later).await;
+    assert_eq!((now.spent, now.held), (money(2), money(4)), "what is held of both stays held");
+    connection.execute("UPDATE tollgate_pots SET slices = NULL WHERE scope_id = 'old'").await.expect("mended");
+    assert_eq!(standing(&store, &[old], later).await.held, money(5));
+}
+
+#[tokio::test]
 async fn a_clock_that_was_set_back_before_a_restart_opens_no_window_anew() {
     let dir = Dir::new("clock");
     let sqlite = open(&dir.file()).await;

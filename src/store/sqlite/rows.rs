@@ -84,12 +84,15 @@ pub(super) async fn load(
     if !ids.is_empty() {
         load_holds(connection, ledger, HOLDS, json(&ids)?).await?;
     }
+    pots.extend(ledger.holds.values().flat_map(|hold| hold.pots.iter().map(|pinned| pinned.pot.clone())));
+    let mut unasked: HashSet<Pot> = HashSet::new();
     if !silent.is_empty() {
         let sessions: Vec<String> = silent.iter().map(hex).collect();
         load_holds(connection, ledger, LIVE, json(&sessions)?).await?;
+        let of_holds = ledger.holds.values().flat_map(|hold| &hold.pots).map(|pinned| &pinned.pot);
+        unasked.extend(of_holds.filter(|pot| !pots.contains(*pot)).cloned());
     }
-    pots.extend(ledger.holds.values().flat_map(|hold| hold.pots.iter().map(|pinned| pinned.pot.clone())));
-    load_pots(connection, ledger, pots.into_iter().collect()).await?;
+    load_pots(connection, ledger, pots.into_iter().collect(), unasked.into_iter().collect()).await?;
     Ok(silent)
 }
 
@@ -143,29 +146,56 @@ pub(super) fn skip(row: &SqliteRow, error: &sqlx::Error) {
     );
 }
 
-async fn load_pots(connection: &mut SqliteConnection, ledger: &mut Ledger, pots: Vec<Pot>) -> Result<(), sqlx::Error> {
+/// Loads the pots that somebody asks about, and those of which only silent sessions hold something. One of the latter
+/// that cannot be read must not keep anybody from an answer: what is held of it stays held.
+async fn load_pots(
+    connection: &mut SqliteConnection,
+    ledger: &mut Ledger,
+    mut pots: Vec<Pot>,
+    unasked: Vec<Pot>,
+) -> Result<(), sqlx::Error> {
+    let many_asked = pots.len();
+    pots.extend(unasked);
     if pots.is_empty() {
         return Ok(());
     }
     let asked: Vec<_> = pots.iter().map(|pot| (pot.scope.kind.as_str(), text(&pot.scope.id), pot.window)).collect();
-    let mut accounts = vec![Account::default(); pots.len()];
+    let mut accounts = vec![Some(Account::default()); pots.len()];
     for row in sqlx::query(POTS).bind(json(&asked)?).fetch_all(connection).await? {
         let asked = usize::try_from(row.try_get::<i64, _>("asked")?).map_err(decode)?;
+        let read = match read_account(&row) {
+            Err(error) if asked < many_asked => return Err(error),
+            read => read.inspect_err(|error| unreadable(pots.get(asked), error)).ok(),
+        };
         if let Some(account) = accounts.get_mut(asked) {
-            *account = Account {
-                window_start: timestamp(row.try_get("window_start")?),
-                spent: Money::from_nanos(row.try_get("spent")?),
-                held: Money::from_nanos(row.try_get("held")?),
-                told: row.try_get("told")?,
-                slices: read_slices(row.try_get("slices")?)?,
-            };
+            *account = read;
         }
     }
     for (pot, account) in pots.into_iter().zip(accounts) {
-        let kept = Kept::rolled(account, pot.window, ledger.now);
-        ledger.pots.insert(pot, kept);
+        match account {
+            Some(account) => {
+                let kept = Kept::rolled(account, pot.window, ledger.now);
+                ledger.pots.insert(pot, kept);
+            }
+            None => ledger.holds.retain(|_, hold| hold.pots.iter().all(|pinned| pinned.pot != pot)),
+        }
     }
     Ok(())
+}
+
+fn read_account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
+    Ok(Account {
+        window_start: timestamp(row.try_get("window_start")?),
+        spent: Money::from_nanos(row.try_get("spent")?),
+        held: Money::from_nanos(row.try_get("held")?),
+        told: row.try_get("told")?,
+        slices: read_slices(row.try_get("slices")?)?,
+    })
+}
+
+fn unreadable(pot: Option<&Pot>, error: &sqlx::Error) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(?pot, error, "a pot cannot be read; what silent sessions hold of it stays held");
 }
 
 /// Only as many slices as count: anybody may have written the row.
