@@ -3,6 +3,7 @@
 mod audit;
 mod batches;
 mod clock;
+mod damaged;
 mod ledger;
 mod limits;
 mod migrating;

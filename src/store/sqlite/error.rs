@@ -117,9 +117,10 @@ fn kind(error: &sqlx::Error) -> SqliteErrorKind {
 }
 
 impl SqliteErrorKind {
-    /// Whether the error is about the file as a whole, and not about one question.
+    /// Whether the error is about the file as a whole, and not perhaps about one question only. Damage often is: it
+    /// lies somewhere, and others may not come there.
     pub(super) fn is_of_the_file(self) -> bool {
-        self != SqliteErrorKind::Other
+        !matches!(self, SqliteErrorKind::Other | SqliteErrorKind::Corrupt)
     }
 
     /// Whether the error may go away without any change to the file.
@@ -212,7 +213,7 @@ impl From<SqliteError> for StoreError {
 /// For operations that must not be lost: a file that somebody has to repair is tried again until it works.
 pub(super) fn mendable(error: StoreError) -> StoreError {
     let source = error.source().and_then(|source| source.downcast_ref::<SqliteError>());
-    match source.is_some_and(|error| error.kind.is_of_the_file()) && !error.is_unavailable() {
+    match source.is_some_and(|error| error.kind != SqliteErrorKind::Other) && !error.is_unavailable() {
         true => StoreError::unavailable(error),
         false => error,
     }

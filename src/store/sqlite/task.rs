@@ -23,6 +23,8 @@ use crate::store::StoreError;
 const MOST: usize = 512;
 /// How long holds may be in the log before they are synced.
 const UNSYNCED: Duration = Duration::from_millis(250);
+/// If more questions of one batch than this come upon damage, the others would too.
+const FEW: usize = 8;
 /// How long to leave a failed disk alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,8 @@ pub(super) struct Task {
     /// Since when there are holds that may not be on the disk.
     unsynced: Option<Instant>,
     idle_meters: IdleMeters,
+    /// How many questions of the batch have come upon damage.
+    damaged: usize,
     back: mpsc::WeakUnboundedSender<Ask>,
 }
 
@@ -57,7 +61,7 @@ impl Failure {
 
 impl Task {
     pub(super) fn new(setup: Arc<Setup>, back: mpsc::WeakUnboundedSender<Ask>) -> Self {
-        Task { setup, open: None, unsynced: None, idle_meters: IdleMeters::default(), back }
+        Task { setup, open: None, unsynced: None, idle_meters: IdleMeters::default(), damaged: 0, back }
     }
 
     /// Runs until every handle is gone.
@@ -68,6 +72,7 @@ impl Task {
                 Some(since) => timeout_at(since + UNSYNCED, asks.recv_many(&mut batch, MOST)).await,
                 None => Ok(asks.recv_many(&mut batch, MOST).await),
             };
+            self.damaged = 0;
             let failed = match taken {
                 Ok(0) => break,
                 Ok(_) => self.answer(std::mem::take(&mut batch)).await,
@@ -104,8 +109,8 @@ impl Task {
                     self.unsynced = self.unsynced.or(Some(Instant::now()));
                 }
                 if batch.len() > 1 && !failure.uncertain && !failure.error.kind().is_of_the_file() {
-                    // One question is at fault. Asking the halves separately shows which, and all but a few questions
-                    // still share a commit.
+                    // One question is at fault, or the damage that it came upon. Asking the halves separately shows
+                    // which, and all but a few questions still share a commit.
                     let others = batch.split_off(batch.len() / 2);
                     if let Some(error) = Box::pin(self.answer(batch)).await {
                         self.refuse(others.into_iter(), &error);
@@ -121,7 +126,9 @@ impl Task {
                 for ask in batch {
                     ask.answer(Err(failure.to_store_error()), &self.back);
                 }
-                failure.error.kind().is_of_the_file().then_some(failure.error)
+                let kind = failure.error.kind();
+                self.damaged += usize::from(kind == SqliteErrorKind::Corrupt);
+                (kind.is_of_the_file() || self.damaged > FEW).then_some(failure.error)
             }
         }
     }
