@@ -3,6 +3,7 @@
 mod audit;
 mod batches;
 mod clock;
+mod contents;
 mod damaged;
 mod ledger;
 mod limits;

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::rows::bytes;
+use super::rows::{bytes, run};
 use super::time::{nanos, timestamp};
 use super::writer::{self, Answer, Reply};
 use super::{Sqlite, unexpected};
@@ -25,14 +25,15 @@ const INSERT: &str = "INSERT INTO tollgate_content \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (call, side) DO NOTHING";
 const OF_CALL: &str = "SELECT call, side, at, key_id, user, keep, left_out, is_whole, bytes, media_type, coding, salt, hash, body \
      FROM tollgate_content WHERE call = ?1 ORDER BY side DESC";
-/// In slices: one large `DELETE` would keep everyone waiting.
-const DELETE_BEFORE: &str = "DELETE FROM tollgate_content WHERE rowid IN \
-     (SELECT rowid FROM tollgate_content WHERE at < ?1 LIMIT 64)";
-const DELETE_CALL: &str = "DELETE FROM tollgate_content WHERE call = ?1";
-const DELETE_KEY: &str = "DELETE FROM tollgate_content WHERE rowid IN \
-     (SELECT rowid FROM tollgate_content WHERE key_id = ?1 LIMIT 64)";
-const DELETE_USER: &str = "DELETE FROM tollgate_content WHERE rowid IN \
-     (SELECT rowid FROM tollgate_content WHERE user = ?1 LIMIT 64)";
+/// The rows of a slice, and the lengths of their bodies, for which SQLite does not read these.
+const BEFORE: &str = "SELECT rowid, coalesce(length(body), 0) FROM tollgate_content WHERE at < ?1 LIMIT 64";
+const CALL: &str = "SELECT rowid, coalesce(length(body), 0) FROM tollgate_content WHERE call = ?1";
+const KEY: &str = "SELECT rowid, coalesce(length(body), 0) FROM tollgate_content WHERE key_id = ?1 LIMIT 64";
+const USER: &str = "SELECT rowid, coalesce(length(body), 0) FROM tollgate_content WHERE user = ?1 LIMIT 64";
+const DELETE: &str = "DELETE FROM tollgate_content WHERE rowid IN (SELECT value FROM json_each(?1))";
+/// How many bytes to delete in one slice, without its last body. Deleted bodies are overwritten, so one large `DELETE`
+/// would keep everyone waiting, and need as much room in the log.
+const SLICE: i64 = 4 << 20;
 
 /// The prompts and answers that are kept, in the table `tollgate_content` of the file, one row per body. They are on
 /// the disk when `write` returns. A body that comes again is not written again.
@@ -169,13 +170,23 @@ pub(super) async fn decide(connection: &mut SqliteConnection, question: &Questio
         }
         Question::Delete(which) => {
             let query = match which {
-                Which::Before(end) => sqlx::query(DELETE_BEFORE).bind(*end),
-                Which::Call(call) => sqlx::query(DELETE_CALL).bind(bytes(call)),
-                Which::Key(key) => sqlx::query(DELETE_KEY).bind(bytes(key)),
-                Which::User(user) => sqlx::query(DELETE_USER).bind(user.to_string()),
+                Which::Before(end) => sqlx::query_as(BEFORE).bind(*end),
+                Which::Call(call) => sqlx::query_as(CALL).bind(bytes(call)),
+                Which::Key(key) => sqlx::query_as(KEY).bind(bytes(key)),
+                Which::User(user) => sqlx::query_as(USER).bind(user.to_string()),
             };
-            let deleted = query.execute(&mut *connection).await?;
-            Ok(Ok(Reply::Deleted(deleted.rows_affected())))
+            let found: Vec<(i64, i64)> = query.fetch_all(&mut *connection).await?;
+            let mut slice = Vec::with_capacity(found.len());
+            let mut left = SLICE;
+            for (row, long) in found {
+                if left <= 0 {
+                    break;
+                }
+                slice.push(row);
+                left = left.saturating_sub(long);
+            }
+            run(connection, DELETE, &slice).await?;
+            Ok(Ok(Reply::Deleted(slice.len() as u64)))
         }
     }
 }
