@@ -19,6 +19,7 @@ mod skip;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;
+mod together;
 
 use std::error::Error;
 use std::fs;
