@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use sqlx::Executor;
-use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tollgate::domain::key::KeyDigest;
 use tollgate::store::At;
 use tollgate::store::budget::BudgetStore;
@@ -290,4 +290,19 @@ async fn a_lock_may_be_waited_for_for_ever() {
     sqlite.migrate().await.expect("it migrates");
     sqlite.limits().heartbeat(session(), At::Store).await.expect("it is written");
     sqlite.close().await.expect("it closes");
+}
+
+#[tokio::test]
+async fn a_database_in_utf_16_is_refused_since_no_pot_would_be_found_in_it() {
+    let dir = Dir::new("utf-16");
+    let options = SqliteConnectOptions::new().filename(dir.file()).create_if_missing(true);
+    let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a pool");
+    pool.execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE mine (name TEXT)").await.expect("made");
+    let theirs = Sqlite::with_pool(pool.clone());
+    assert_eq!(theirs.migrate().await.expect_err("refused").kind(), SqliteErrorKind::Utf16);
+    let error = theirs.budgets().standing(&pot(100), At::Store).await.expect_err("refused");
+    assert_eq!((cause(&error), error.is_unavailable()), (SqliteErrorKind::Utf16, false));
+    pool.close().await;
+    let ours = Sqlite::open(dir.file()).await.expect("a file without our tables");
+    assert_eq!(ours.migrate().await.expect_err("refused").kind(), SqliteErrorKind::Utf16);
 }

@@ -36,6 +36,8 @@ pub enum SqliteErrorKind {
     NotADatabase,
     /// The file is a damaged SQLite database.
     Corrupt,
+    /// The database keeps its text in UTF-16, in which the names of pots and limits would not be found again.
+    Utf16,
     /// Another process has kept the file locked for longer than the timeout.
     Locked,
     /// The pool had no free connection within its timeout.
@@ -167,6 +169,9 @@ impl fmt::Display for SqliteError {
             }
             SqliteErrorKind::Corrupt => {
                 write!(f, "{path} is damaged; restore it from a backup, or save what `sqlite3 {path} .recover` finds")
+            }
+            SqliteErrorKind::Utf16 => {
+                write!(f, "{path} keeps its text in UTF-16, and tollgate needs UTF-8; name another file")
             }
             SqliteErrorKind::Locked => write!(f, "{path} is locked by another process; end it, or wait longer"),
             SqliteErrorKind::NoConnection => {

@@ -201,7 +201,7 @@ impl Sqlite {
     /// Works in the database of a pool of yours, beside your own tables.
     ///
     /// Keys are read through the pool. Writes use one connection that is taken out of the pool for good. Use WAL mode;
-    /// in another mode every commit waits for the disk and for readers.
+    /// in another mode every commit waits for the disk and for readers. A database in UTF-16 is refused.
     #[must_use]
     pub fn with_pool(pool: SqlitePool) -> Self {
         Self::options().with_pool(pool)

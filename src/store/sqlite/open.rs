@@ -142,6 +142,12 @@ impl Setup {
         .map_err(failed)?;
         let mode = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(failed)?;
         let version = schema::version(&mut connection).await.map_err(failed)?;
+        let encoding: String =
+            sqlx::query_scalar("PRAGMA encoding").fetch_one(&mut connection).await.map_err(failed)?;
+        if encoding != "UTF-8" {
+            // Names are looked up by the bytes that they have in UTF-8.
+            return Err(SqliteError::new(&self.path, SqliteErrorKind::Utf16));
+        }
         // From here on we wait between two tries ourselves: SQLite waits longer each time, and a process that writes
         // all the time leaves no gap of that length.
         connection.execute("PRAGMA busy_timeout = 5").await.map_err(failed)?;
