@@ -295,6 +295,35 @@ fn a_server_that_wants_its_thinking_back_is_told_when_not_to_think() {
 }
 
 #[test]
+fn a_server_that_refuses_a_forced_tool_while_it_thinks_is_told_not_to_think() {
+    let tools = json!([{"name": "f", "input_schema": {"type": "object", "properties": {}}}]);
+    let asked = |model: &str, choice: Value, more: Value| {
+        let mut body = json!({"tools": tools, "tool_choice": choice, "messages": [user("q")]});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let (out, warnings) = gpt(model, body);
+        (out["thinking"]["type"].clone(), out["tool_choice"].clone(), warnings)
+    };
+    for model in ["deepseek-v4-pro", "kimi-k2.5", "kimi-k2.6"] {
+        for (choice, told) in [
+            (json!({"type": "any"}), json!("required")),
+            (json!({"type": "tool", "name": "f"}), json!({"type": "function", "function": {"name": "f"}})),
+        ] {
+            let off = (json!("disabled"), told, String::new());
+            assert_eq!(asked(model, choice.clone(), json!({})), off, "{model}: it thinks unasked");
+            assert_eq!(asked(model, choice.clone(), json!({"thinking": {"type": "disabled"}})), off);
+            let lost = (off.0, off.1, "dropped=thinking".to_owned());
+            assert_eq!(asked(model, choice, json!({"thinking": {"type": "adaptive"}})), lost);
+        }
+        let free = asked(model, json!({"type": "auto"}), json!({"thinking": {"type": "adaptive"}}));
+        assert_eq!(free, (json!(null), json!("auto"), String::new()), "{model}");
+    }
+    for model in ["llama-4", "kimi-k2-thinking"] {
+        let forced = asked(model, json!({"type": "any"}), json!({"thinking": {"type": "adaptive"}}));
+        assert_eq!(forced, (json!(null), json!("required"), String::new()), "{model}");
+    }
+}
+
+#[test]
 fn thinking_that_a_server_wants_back_is_shown_to_whoever_did_not_ask_for_it() {
     use tollgate::dialect::translate::{Reply, answer, request};
     let said = json!({"id": "x1", "choices": [{"index": 0, "finish_reason": "stop",

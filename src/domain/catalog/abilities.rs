@@ -67,7 +67,7 @@ pub struct ThinkingModes {
     pub disabled: bool,
     /// Whether it thinks, adaptively, when the request does not say.
     pub unasked: bool,
-    /// Whether it may think, adaptively, when it must call a tool. With a budget no model may.
+    /// Whether it may think when it must call a tool. With a budget no model may.
     pub forced: bool,
 }
 
@@ -192,10 +192,11 @@ const GPT_5_CHAT: Abilities = Abilities { efforts: NO_EFFORTS, ..GPT_5 };
 const O_SERIES: Abilities = Abilities { efforts: LOW_TO_HIGH, one_call: false, ..GPT_5 };
 const FIRST_O: Abilities = Abilities { operator: false, system_turns: false, ..O_SERIES };
 
-/// Thinks unless told not to, and wants its thinking back. It supports JSON, but no schemas. Source:
-/// api-docs.deepseek.com, thinking mode and JSON output.
+/// Thinks unless told not to, and wants its thinking back. While it thinks, it refuses a tool that must be called. It
+/// supports JSON, but no schemas. Source: api-docs.deepseek.com, thinking mode and JSON output; its error for a tool:
+/// "Thinking mode does not support this tool_choice".
 const DEEPSEEK: Abilities = Abilities {
-    thinking: ThinkingModes { disabled: true, ..SERVER.thinking },
+    thinking: ThinkingModes { disabled: true, forced: false, ..SERVER.thinking },
     structured_outputs: false,
     replays_reasoning: true,
     system_turns: true,
@@ -232,7 +233,7 @@ const GPTS: [(&str, Abilities); 29] = [
     ("daybreak", GPT_5),
     ("computer-use", GPT),
     ("deepseek", DEEPSEEK),
-    ("kimi-k2.5", Abilities { thinking: DEEPSEEK.thinking, ..KIMI }),
+    ("kimi-k2.", Abilities { thinking: DEEPSEEK.thinking, ..KIMI }),
     ("kimi", KIMI),
 ];
 

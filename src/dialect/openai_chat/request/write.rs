@@ -2,7 +2,7 @@ use sha2::{Digest, Sha256};
 
 use super::dialogue::Dialogue;
 use super::{breakpoints, definitions, schema};
-use crate::dialect::canon::conversation::{Block, Cache, Conversation, Format, ThinkingKind, Tier};
+use crate::dialect::canon::conversation::{Block, Cache, Conversation, Format, ThinkingKind, Tier, ToolChoice};
 use crate::dialect::canon::name::hex;
 use crate::dialect::canon::needs::{Aim, Needs};
 use crate::dialect::canon::warning::{Loss, Warnings, invalid};
@@ -53,7 +53,13 @@ pub(crate) fn write(
     if let Some(effort) = effort {
         out.key("reasoning_effort").word(effort.name());
     }
-    if abilities.replays_reasoning && matches!(thinks, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools)) {
+    let is_off = matches!(thinks, Some(ThinkingKind::Disabled | ThinkingKind::BetweenTools));
+    // It would think unasked, and refuse the request because of that.
+    let forbids = !abilities.thinking.forced && is_forced(&conversation);
+    if forbids && is_wanted {
+        warnings.dropped("thinking")?;
+    }
+    if abilities.replays_reasoning && (is_off || forbids) {
         match abilities.thinking.disabled {
             true => _ = out.key("thinking").raw(r#"{"type":"disabled"}"#),
             false => warnings.dropped("thinking")?,
@@ -81,6 +87,11 @@ pub(crate) fn write(
     }
     out.close(']').close('}');
     Ok(out.finish())
+}
+
+/// Whether a tool must be called.
+fn is_forced(conversation: &Conversation<'_>) -> bool {
+    !conversation.tools.is_empty() && matches!(conversation.choice, Some(ToolChoice::Any | ToolChoice::Named(_)))
 }
 
 /// Sets breakpoints where this API accepts them. An unsupported one is never an error: the prompt is the same, and is
