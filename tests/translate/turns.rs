@@ -149,6 +149,33 @@ fn thinking_that_no_server_of_this_kind_reads_is_named_but_for_its_own() {
 }
 
 #[test]
+fn an_answer_without_thinking_has_a_blank_for_a_server_that_wants_it_back() {
+    let thought = |text: &str| json!({"type": "thinking", "thinking": text, "signature": "sig"});
+    let result = json!({"type": "tool_result", "tool_use_id": "a", "content": "r"});
+    // Claude does not show its thinking unless it is asked to, and other clients and models have none.
+    let list = json!([
+        user("q"),
+        said("assistant", json!([thought(""), uses("a")])),
+        said("user", json!([result])),
+        said("assistant", json!("so")),
+        user("r"),
+        said("assistant", json!([thought("hm"), text("well")])),
+        user("s")
+    ]);
+    let thoughts = |model: &str| {
+        let (out, _) = gpt(model, json!({"messages": list}));
+        let of_assistant = self::list(&out).into_iter().filter(|message| message["role"] == "assistant");
+        of_assistant.map(|message| message["reasoning_content"].clone()).collect::<Vec<_>>()
+    };
+    for model in ["deepseek-v4-pro", "kimi-k2.5", "kimi-k2-thinking"] {
+        assert_eq!(thoughts(model), [" ", " ", "hm"], "{model}");
+    }
+    for model in ["gpt-5", "llama-4"] {
+        assert!(thoughts(model).iter().all(Value::is_null), "{model}");
+    }
+}
+
+#[test]
 fn a_tool_that_must_be_called_and_is_not_there_is_named() {
     for (choice, warned) in [
         (json!({"type": "any"}), "dropped=tool_choice"),

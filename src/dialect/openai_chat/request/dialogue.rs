@@ -12,6 +12,10 @@ use crate::wire::json::{Escaped, Out, Raw};
 /// A line that Claude Code puts into each call, different each time: it would prevent caching at any other provider.
 const BILLING: &str = "x-anthropic-billing-header:";
 
+/// The thinking of an answer whose thinking is not known, where the server wants it back: DeepSeek's and Kimi's newer
+/// models refuse a request with an answer that has none, or an empty one.
+const NO_THOUGHT: &str = " ";
+
 /// Writes the messages. Results come right after their calls, one message each, with nothing in between.
 pub(super) struct Dialogue<'w, 'o> {
     out: &'o mut Out,
@@ -261,8 +265,9 @@ impl<'w, 'o> Dialogue<'w, 'o> {
             false if parts.iter().any(|block| block.cache.is_some()) => self.texts(&parts),
             false => _ = self.out.pieces(&texts),
         }
-        if self.aim.abilities.replays_reasoning && says(&thoughts) {
-            self.out.key("reasoning_content").pieces(&thoughts);
+        if self.aim.abilities.replays_reasoning {
+            let thoughts = if says(&thoughts) { &thoughts[..] } else { &[NO_THOUGHT] };
+            self.out.key("reasoning_content").pieces(thoughts);
         }
         if !calls.is_empty() {
             self.out.key("tool_calls").open('[');
