@@ -255,3 +255,19 @@ fn a_call_whose_input_is_text_has_it_as_the_one_member_of_an_object() {
         }
     }
 }
+
+#[test]
+fn a_call_that_is_not_in_a_list_is_a_call() {
+    // TGI until version 3.2.
+    let piece = |name: &str, arguments: &str| {
+        let function = json!({"name": name, "arguments": arguments});
+        json!({"role": "assistant", "tool_calls": {"index": 0, "id": "0", "type": "function", "function": function}})
+    };
+    let stream = chunks(&[piece("f", ""), piece("", "{\"a\":"), piece("", "1}")], Some("eos_token"), true);
+    let answer = messages(&translate(OpenAiChat, &[&stream]), true);
+    assert_eq!(answer.tools, [("0".to_owned(), "f".to_owned(), "{\"a\":1}".to_owned())]);
+    assert_eq!(answer.stop.as_deref(), Some("tool_use"));
+    let message = piece("f", "{\"a\":1}");
+    let answer = whole(&json!({"index": 0, "finish_reason": "eos_token", "message": message})).expect("an answer");
+    assert_eq!(answer["content"], json!([{"type": "tool_use", "id": "0", "name": "f", "input": {"a": 1}}]));
+}

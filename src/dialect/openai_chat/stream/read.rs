@@ -160,7 +160,7 @@ impl Reader {
             self.say(Kind::Text, &refusal, sink);
         }
         // Some servers send the one call in both forms.
-        let calls = || delta.calls.into_iter().flat_map(Raw::elements);
+        let calls = || delta.calls.into_iter().flat_map(Raw::elements).chain(delta.calls.filter(|one| one.is_object()));
         let legacy = delta.legacy.filter(|_| calls().next().is_none());
         let pieces = calls().chain(legacy).filter(|piece| !says_nothing(*piece));
         pieces.for_each(|piece| self.call(piece, sink));
