@@ -89,7 +89,19 @@ impl Passage {
             rendered.body = covered.into();
         }
         let fault = translate::fault(parts.status, &bytes, self.upstream);
-        if self.is_refusal(&fault) { self.refusal() } else { with(parts, rendered) }
+        match fault.kind {
+            _ if self.is_refusal(&fault) => self.refusal(),
+            _ if self.is_cut_off(&fault) => self.nothing(),
+            _ => with(parts, rendered),
+        }
+    }
+
+    /// OpenAI's models that reason refuse a request whose limit leaves no room for an answer; Anthropic's answer it with
+    /// nothing. Claude Code asks for one token to see whether there is a model.
+    fn is_cut_off(&self, fault: &Fault) -> bool {
+        const WORDS: &str = "max_tokens or model output limit was reached";
+        let is_refused = fault.kind == FaultKind::InvalidRequest && fault.message.contains(WORDS);
+        is_refused && self.client == Dialect::Anthropic && !self.is_strict
     }
 
     /// Anthropic's clients get a refusal as an answer, not as an error.

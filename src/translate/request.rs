@@ -15,7 +15,7 @@ use crate::domain::estimate::likely_input;
 use crate::domain::rejection::Rejection;
 use crate::domain::target::Target;
 
-/// The answer that a Chat Completions upstream would give to a request for no output.
+/// The answer of a Chat Completions upstream that has no room for any output.
 const NOTHING: &[u8] = br#"{"id":"","choices":[{"index":0,"message":{"content":""},"finish_reason":"length"}]}"#;
 
 /// The header in which Claude Code names the session of a call.
@@ -166,7 +166,7 @@ impl Passage {
         }
     }
 
-    fn nothing(&self) -> Response<Body> {
+    pub(super) fn nothing(&self) -> Response<Body> {
         let translate = if self.streams { try_answer_as_stream } else { try_answer };
         match translate(NOTHING, Dialect::OpenAiChat, self.client, &self.reply) {
             Ok(bytes) => self.good(Response::new(()).into_parts().0, Body::from(bytes)),

@@ -227,6 +227,24 @@ async fn what_a_refusal_in_a_good_answer_has_cost_is_not_known() {
 }
 
 #[tokio::test]
+async fn an_answer_for_which_there_is_no_room_is_an_empty_one_to_anthropics_clients() {
+    // OpenAI's answer to Claude Code, which asks a model for one token when it is chosen.
+    const ERROR: &str = r#"{"error":{"message":"Could not finish the message because max_tokens or model output limit was reached. Please try again with higher max_tokens.","type":"invalid_request_error","param":null,"code":null}}"#;
+    let answer =
+        || Response::builder().status(400).header("content-type", "application/json").body(ERROR).expect("an answer");
+    let (head, told, _) = through(Dialect::Anthropic, answer()).await;
+    assert_eq!(
+        (head.status, &told["stop_reason"], &told["content"]),
+        (StatusCode::OK, &json!("max_tokens"), &json!([]))
+    );
+    // Where nothing may be replaced, it stays an error.
+    let service = service_fn(move |_: Request<Body>| async move { Ok::<_, Infallible>(answer().map(Body::from)) });
+    let strict = TranslateLayer::new(Dialect::OpenAiChat).translation(Translation::new().mode(Mode::Strict));
+    let answer = strict.layer(service).oneshot(asked(Dialect::Anthropic, false)).await;
+    assert_eq!(answer.unwrap_or_else(|never| match never {}).status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn what_a_host_says_of_its_own_goes_upstream_and_what_the_client_is_does_not() {
     let seen = Arc::new(Mutex::new(HeaderMap::new()));
     let kept = seen.clone();
