@@ -271,3 +271,25 @@ fn a_call_that_is_not_in_a_list_is_a_call() {
     let answer = whole(&json!({"index": 0, "finish_reason": "eos_token", "message": message})).expect("an answer");
     assert_eq!(answer["content"], json!([{"type": "tool_use", "id": "0", "name": "f", "input": {"a": 1}}]));
 }
+
+#[test]
+fn an_event_that_is_an_error_is_no_chunk_and_no_end() {
+    let error = json!({"object": "error", "message": "the worker died", "type": "InternalServerError", "param": null,
+        "code": 503});
+    let event = format!("data: {error}\n\n").into_bytes();
+    for before in [vec![json!({"content": "par"})], Vec::new()] {
+        for done in [&b"data: [DONE]\n\n"[..], b""] {
+            let out = translate(OpenAiChat, &[&chunks(&before, None, false), &event, done]);
+            let answer = messages(&out, true);
+            assert_eq!((answer.error.as_deref(), answer.ended), (Some("the worker died"), false), "{before:?}");
+            assert_eq!(last(&out)["error"]["type"], "overloaded_error");
+        }
+    }
+    let told = answer(error.to_string().as_bytes(), OpenAiChat, Anthropic, &Reply::new("m", "req-1"));
+    let told: Value = serde_json::from_slice(&told.expect_err("an error").body).expect("JSON");
+    assert_eq!(told["error"], json!({"type": "overloaded_error", "message": "the worker died"}));
+    // Beside an answer, it is a name like any other.
+    let named = json!({"object": "error", "id": "x1", "choices": [{"index": 0, "message": {"content": "so"},
+        "finish_reason": "stop"}]});
+    assert!(answer(named.to_string().as_bytes(), OpenAiChat, Anthropic, &Reply::new("m", "req-1")).is_ok());
+}

@@ -8,6 +8,7 @@ use crate::wire::json::{Escaped, Raw};
 #[derive(Default)]
 pub(super) struct Chunk<'a> {
     pub(super) id: Option<Raw<'a>>,
+    object: Option<Raw<'a>>,
     /// One choice is asked for, with index 0; servers may split it into several entries.
     pub(super) choice: Option<Choice<'a>>,
     pub(super) more: Vec<Choice<'a>>,
@@ -84,6 +85,11 @@ impl<'a> Chunk<'a> {
         self.error.filter(is_said).or_else(of_choice)
     }
 
+    /// Whether it is an error itself, instead of having one: Mistral's form, and that of older versions of vLLM.
+    pub(super) fn is_failure(&self) -> bool {
+        self.choice.is_none() && self.object.and_then(Raw::text).is_some_and(|object| object.as_str() == "error")
+    }
+
     /// The usage of the whole answer, as far as it is known.
     pub(super) fn usage(&self) -> Option<Raw<'a>> {
         let stated = |usage: &Raw<'a>| usage.is_object();
@@ -95,6 +101,7 @@ impl<'a> Chunk<'a> {
     fn member(&mut self, key: &str, value: Value<'_, 'a>) -> Option<Passed> {
         match key {
             "id" => value.into(&mut self.id),
+            "object" => value.into(&mut self.object),
             CHOICES => value.elements(|value| match &mut self.choice {
                 None => {
                     let passed = self.choice.insert(Choice::default()).read(value);

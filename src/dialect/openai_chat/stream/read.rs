@@ -63,7 +63,7 @@ impl Reader {
         if !chunk.read(json) {
             return Err(Fault::garbled("the upstream's answer is not a JSON object"));
         }
-        if let Some(error) = chunk.failure() {
+        if let Some(error) = chunk.failure().or_else(|| chunk.is_failure().then(|| Raw::new(json))) {
             return Err(error::read(error));
         }
         let choice = chunk.choice.as_mut().ok_or_else(|| Fault::garbled("the upstream answered without a choice"))?;
@@ -353,7 +353,7 @@ impl StreamReader for Reader {
         }
         match chunk.failure() {
             Some(error) => Err(error::read(error)),
-            None if block.event() == Some(b"error") => Err(error::read(Raw::new(&text))),
+            None if chunk.is_failure() || block.event() == Some(b"error") => Err(error::read(Raw::new(&text))),
             None => self.chunk(&chunk, sink),
         }
     }
