@@ -277,7 +277,7 @@ impl Rejection {
     /// Whole seconds until a retry may help, at least one.
     #[must_use]
     pub fn retry_after_secs(&self) -> Option<u64> {
-        self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
+        self.retry_after.map(|d| d.as_secs().saturating_add(u64::from(d.subsec_nanos() > 0)).max(1))
     }
 
     /// The status of the upstream's answer that the rejection replaces, if one came.
@@ -311,5 +311,23 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_whatever_it_is() {
+        for (wait, told) in [
+            (Duration::ZERO, 1),
+            (Duration::from_millis(1_001), 2),
+            (Duration::from_secs(60), 60),
+            (Duration::MAX, u64::MAX),
+        ] {
+            let rejection = Rejection::new(RejectionKind::Busy, "later").retry_after(wait);
+            assert_eq!(rejection.retry_after_secs(), Some(told), "{wait:?}");
+        }
     }
 }

@@ -188,7 +188,7 @@ impl<'a> Limit<'a> {
             measure: limit.measure,
             limit: limit.most,
             remaining: standing.left,
-            full_after: standing.full_after.as_secs() + u64::from(standing.full_after.subsec_nanos() > 0),
+            full_after: standing.full_after.as_secs().saturating_add(u64::from(standing.full_after.subsec_nanos() > 0)),
         }
     }
 }
