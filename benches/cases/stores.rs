@@ -87,8 +87,8 @@ fn admission(bench: &Bench) {
     let wish = Wish { min: Money::from_nanos(1), want: Money::from_nanos(1_000), share: 4 };
     let cycle = |store: &dyn AdmissionStore| {
         let id = Uuid::now_v7();
-        let limits = Some(Acquire::new(id, slots, &limits).tokens(1_000));
-        let ask = Admit { key: None, limits, budgets: Some(Reserve::new(id, money, &pots, wish)) };
+        let limits = Acquire::new(id, slots, &limits).tokens(1_000);
+        let ask = Admit::new().limits(limits).budgets(Reserve::new(id, money, &pots, wish));
         let Ok(Verdict::Allow(Admitted { allowed: Some(allowed), grant: Some(grant) })) =
             at_once(store.admit(&ask, At::Store))
         else {

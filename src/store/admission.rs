@@ -45,7 +45,8 @@ pub trait AdmissionStore: BudgetStore + RateLimitStore {
 }
 
 /// What a call asks for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct Admit<'a> {
     /// The key that the call came with; `None` for a caller whom the host has authenticated.
     pub key: Option<PresentedKey>,
@@ -55,8 +56,38 @@ pub struct Admit<'a> {
     pub budgets: Option<Reserve<'a>>,
 }
 
+impl<'a> Admit<'a> {
+    /// Asks for nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks whether this key is still good.
+    #[must_use]
+    pub fn key(mut self, key: PresentedKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Asks to be counted against limits.
+    #[must_use]
+    pub fn limits(mut self, ask: Acquire<'a>) -> Self {
+        self.limits = Some(ask);
+        self
+    }
+
+    /// Asks budgets to hold money.
+    #[must_use]
+    pub fn budgets(mut self, ask: Reserve<'a>) -> Self {
+        self.budgets = Some(ask);
+        self
+    }
+}
+
 /// A key as it was found when the call came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PresentedKey {
     /// The id of the key.
     pub id: Uuid,
@@ -65,6 +96,12 @@ pub struct PresentedKey {
 }
 
 impl PresentedKey {
+    /// The key with this id, presented by a secret of this digest.
+    #[must_use]
+    pub fn new(id: Uuid, digest: KeyDigest) -> Self {
+        PresentedKey { id, digest }
+    }
+
     /// Whether the key is still good, given its current record. A changed policy is no reason to refuse a call that
     /// began before the change.
     #[must_use]

@@ -126,8 +126,8 @@ async fn no_debug_of_anything_public_shows_a_secret() {
     let allowed = now(limits.acquire(&acquire, At::Store)).expect("memory");
     assert!(matches!(allowed, rate_limit::Verdict::Allow(_)));
     let standing = now(budgets.standing(&record.principal.budgets, At::Store));
-    let presented = PresentedKey { id: record.id, digest: record.digest };
-    let admit = Admit { key: Some(presented), limits: Some(acquire), budgets: Some(reserve) };
+    let presented = PresentedKey::new(record.id, record.digest);
+    let admit = Admit::new().key(presented).limits(acquire).budgets(reserve);
     for asked in [&reserve as &dyn Debug, &acquire, &granted, &denied, &allowed, &standing, &session, &wish, &admit] {
         shown.look(asked);
     }
