@@ -8,7 +8,8 @@ use crate::call::Call;
 use crate::domain::dialect::Endpoint;
 use crate::domain::rejection::Rejection;
 
-/// Extracts the call that one of our layers has opened.
+/// Extracts the call that one of our layers has opened. Without such a layer, the answer is 500 and the log names the
+/// cure; `Option<Call>` is then `None`.
 impl<S: Sync> FromRequestParts<S> for Call {
     type Rejection = Response;
 
@@ -25,7 +26,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Call {
     }
 }
 
-/// Refuses a call from a handler, as the [`http::Response`] of a rejection does from a service.
+/// Refuses a call from a handler, as the [`http::Response`] of a rejection does from a service: the layer of ours around
+/// it renders the message, and without such a layer only the status is sent.
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         http::Response::from(self).map(axum_core::body::Body::new)

@@ -7,7 +7,8 @@
 //!
 //! - **Reads:** the request as the client sent it, and the answer as the client gets it; changes neither. Requests that
 //!   are refused before this layer, and the gateway's own errors, are not kept.
-//! - **Where:** inside of Ingest and of authentication, outside of Rewrite and Dispatch.
+//! - **Where:** inside of Ingest and of authentication, outside of Rewrite and Dispatch. On routes of axum, in one
+//!   `ServiceBuilder` with Ingest: between two calls of `route_layer`, axum turns the body into its own.
 //! - **Answers** 500 if the body was not read before.
 //!
 //! A request is queued at once, and an answer when it has ended. A task sends them to the

@@ -4,8 +4,8 @@
 //!
 //! - **Reads:** whatever an outer layer has left on the [`Call`]. A gate cannot touch the body or the answer; it leaves
 //!   edits and answer headers on the call.
-//! - **Records** what the gate has decided, under the name of its type, unless the gate has [noted](Call::note) a
-//!   decision itself.
+//! - **Records** what the gate has decided, as a decision of the layer `gate` whose reason begins with the name of the
+//!   gate's type, unless the gate has [noted](Call::note) a decision itself.
 //! - **Answers** with the gate's [`Rejection`], in the client's dialect.
 //! - **Where:** inside of `IngestLayer` if it needs the model, outside if it can decide without the body.
 //!

@@ -44,6 +44,9 @@ use crate::store::rate_limit::RateLimitStore;
 /// Without keys, required principals, limits and budgets, paths that are no LLM endpoint pass through unread. With any
 /// of them, such paths pass only if [`pass_other_paths`](Self::pass_other_paths) is set. See the [module](crate::gateway).
 ///
+/// Audit trails, gates, rewriters, openers and observers add up. Whatever else is set again replaces what was set before,
+/// keys and budgets too.
+///
 /// ```
 /// use tollgate::GatewayLayer;
 /// use tower::{Layer, service_fn};

@@ -63,7 +63,8 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// the holds of silent sessions.
     ///
     /// An id is never asked for again after it was settled. A network or a queue may deliver the request to a store
-    /// after its settlement. Such a store must not grant it then: nobody would ever settle it.
+    /// after its settlement. Such a store must not grant it then: nobody would ever settle it. A denial or an error
+    /// will do, since nobody waits for the answer any more.
     ///
     /// # Cancellation
     /// A caller that stops waiting must settle the id for nothing, since the money may be held.

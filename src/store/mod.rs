@@ -71,7 +71,7 @@ pub struct Session {
     /// A new id at every start.
     pub id: Uuid,
     /// How long the gateway is presumed alive after it was last heard from. Every `reserve`, `acquire` and `heartbeat`
-    /// renews the lease.
+    /// renews the lease, and so does an `admit` that lets a call through.
     pub lease: Duration,
 }
 

@@ -45,7 +45,8 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// the id of an outstanding permit, it returns the same permit.
     ///
     /// An id is never asked for again after it was settled. A network or a queue may deliver the request to a store
-    /// after its settlement. Such a store must not grant it then: nobody would ever free its slot.
+    /// after its settlement. Such a store must not grant it then: nobody would ever free its slot. A denial or an
+    /// error will do, since nobody waits for the answer any more.
     ///
     /// # Cancellation
     /// A caller that stops waiting must settle the id for nothing, since the call may have been counted.
@@ -137,7 +138,8 @@ pub struct Allowed {
 /// Why the call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The index of the limit that refused. If several refuse, it is the one with the longest wait.
+    /// The index of the limit that refused. If several refuse, it is the one with the longest wait; a wait that does
+    /// not help is the longest.
     pub index: usize,
     /// How long to wait; [`SLOT_WAIT`] for a slot. `None` if waiting does not help, because the call is larger than the
     /// limit.

@@ -30,7 +30,12 @@
 //! | `gen_ai.client.inference.usage.{input_tokens, output_tokens, cache_read.input_tokens, cache_write.input_tokens, reasoning.output_tokens}`, only with the latest names | counter | the same three, and `gen_ai.token.modality` |
 //!
 //! `model` is the catalog's name of the model that the client asked for, or of the one that its alias stands for; `other`
-//! if the catalog knows neither. Of an attempt, it is that of the model that was asked.
+//! if the catalog knows neither. Of an attempt, it is that of the model that was asked. A label is `none` where there is
+//! nothing to name: no `reason`, no `team`, no model in the request, no `upstream` because the service is your own.
+//! `type` is `input`, `cache_read`, `cache_write` or `output`; no token counts in two of them.
+//!
+//! `tollgate_first_byte_seconds` is measured for good answers only. `tollgate_overhead_seconds` is the time to the head
+//! of an answer without the time spent waiting for upstreams.
 //!
 //! Cost is computed from the usage that providers state and the catalog's prices, whether or not a budget pays for it.
 //! Charges are counted for calls with a hold of a budget, and include what no provider stated.

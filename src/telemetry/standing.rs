@@ -15,7 +15,7 @@ impl Metrics {
     }
 
     /// Sets whether a trail refuses calls, how many more calls it has room for, and how far behind its journal's sinks
-    /// are.
+    /// are. Where a stack has several trails, the gauges show the one that was passed last.
     pub fn audit(&self, audit: &AuditLayer) {
         let status = audit.status();
         gauge!("tollgate_audit_refusing").set(figure(status.is_refusing.into()));
