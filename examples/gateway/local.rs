@@ -42,7 +42,7 @@ fn may_call(parts: &Parts) -> Result<(), Rejection> {
     let what = format!(
         "without virtual keys, only programs on this machine may call, and {stranger} is not on it; start the gateway with --mint name=me to make a key"
     );
-    Err(Rejection::new(RejectionKind::InvalidRequest, what))
+    Err(Rejection::new(RejectionKind::NotPermitted, what))
 }
 
 fn may_say(origin: &str) -> bool {
