@@ -152,6 +152,7 @@ fn is_date(version: &str) -> bool {
 
 /// What a request asks the provider to write to its cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
 pub enum CacheWrites {
     /// Nothing, unless the provider [caches unasked](ModelCard::caches_unasked).
     #[default]

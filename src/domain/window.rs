@@ -55,6 +55,7 @@ pub enum Window {
 
 /// The calendar periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Calendar {
     /// From midnight to midnight.
     Day,
