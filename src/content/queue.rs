@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::redact::Form;
 use crate::body::{Budget, Share};
 use crate::call::Call;
+use crate::domain::audit::in_micros;
 use crate::domain::content::{Content, Keep, LeftOut, Side};
 
 /// A body that has ended, or that broke off.
@@ -29,19 +30,9 @@ impl Taken {
     pub(super) fn new(call: &Call, side: Side, keep: Keep, form: Form, share: Share) -> Self {
         let principal = call.principal();
         let content = Content {
-            call: call.id(),
-            side,
-            at: call.now(),
             key_id: principal.and_then(|principal| principal.key),
             user: principal.and_then(|principal| principal.user.clone()),
-            keep,
-            left_out: None,
-            is_whole: true,
-            bytes: 0,
-            media_type: None,
-            coding: None,
-            body: None,
-            seal: None,
+            ..Content::stored(call.id(), side, in_micros(call.now()), keep, 0)
         };
         let model = call.head().map_or_else(|| "".into(), |head| head.shared_model().clone());
         Taken { content, body: None, share, form, model }
@@ -49,7 +40,7 @@ impl Taken {
 
     /// Records when and how the body ended.
     pub(super) fn ended(&mut self, at: Timestamp, is_whole: bool, bytes: u64, body: Option<Bytes>) {
-        (self.content.at, self.content.is_whole, self.content.bytes) = (at, is_whole, bytes);
+        (self.content.at, self.content.is_whole, self.content.bytes) = (in_micros(at), is_whole, bytes);
         self.content.left_out = body.is_none().then_some(LeftOut::TooLong);
         self.body = body;
     }

@@ -270,8 +270,8 @@ fn kept(name: &Arc<str>) -> Arc<str> {
     if name.len() <= NAME { name.clone() } else { shortened(&**name, NAME).into() }
 }
 
-/// Without the nanoseconds, like all times in a record.
-fn in_micros(at: Timestamp) -> Timestamp {
+/// Without the nanoseconds, like all times in a record: many databases have none.
+pub(crate) fn in_micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 

@@ -126,7 +126,7 @@ pub struct Content {
     pub call: Uuid,
     /// Which of the call's two bodies.
     pub side: Side,
-    /// When the body had ended.
+    /// When the body had ended, to the microsecond.
     pub at: Timestamp,
     /// The id of the virtual key that was presented.
     pub key_id: Option<Uuid>,
@@ -148,6 +148,29 @@ pub struct Content {
     pub body: Option<Bytes>,
     /// Proves that a body is this one: `body`, or, if that is `None`, the one that was sent.
     pub seal: Option<Seal>,
+}
+
+impl Content {
+    /// What a store of your own gives back of one body of a call, for [`Seals`](crate::store::journal::Seals) to prove.
+    /// It is whole and has no body yet: set the other fields as the sink was given them.
+    #[must_use]
+    pub fn stored(call: Uuid, side: Side, at: Timestamp, keep: Keep, bytes: u64) -> Self {
+        Content {
+            call,
+            side,
+            at,
+            key_id: None,
+            user: None,
+            keep,
+            left_out: None,
+            is_whole: true,
+            bytes,
+            media_type: None,
+            coding: None,
+            body: None,
+            seal: None,
+        }
+    }
 }
 
 impl fmt::Debug for Content {

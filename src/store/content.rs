@@ -1,7 +1,8 @@
 //! The destination of the content that is kept of prompts and answers.
 //!
 //! Implement [`ContentSink`] to keep them in a place of your own; [`store::sqlite`](crate::store::sqlite) has a table
-//! for them.
+//! for them. [`Content::stored`] makes a [`Content`] of what you have kept, which
+//! [`Seals`](crate::store::journal::Seals) can prove.
 //!
 //! ```
 //! use async_trait::async_trait;

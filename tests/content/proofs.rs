@@ -59,6 +59,24 @@ async fn whoever_changes_what_is_kept_is_found_out() {
 }
 
 #[tokio::test]
+async fn what_a_store_of_ones_own_gives_back_is_proved_too() {
+    let dir = Dir::new("rebuilt");
+    let (kept, _audit) = some(&dir, Keep::Full).await;
+    let seals = Seals::read(&dir.0).expect("readable");
+    for one in kept.all() {
+        let (salt, hash) = one.seal.map(|seal| (*seal.salt(), *seal.hash())).expect("sealed");
+        // As a database without nanoseconds has the time.
+        let at = Timestamp::from_microsecond(one.at.as_microsecond()).expect("a time");
+        let mut rebuilt = Content::stored(one.call, one.side, at, one.keep, one.bytes);
+        assert_eq!(seals.prove(&rebuilt), Proof::Changed, "without its seal it is not what was kept");
+        rebuilt.seal = Some(Seal::from_parts(salt, hash));
+        assert_eq!(seals.prove(&rebuilt), Proof::Missing);
+        rebuilt.body = one.body.clone();
+        assert_eq!(seals.prove(&rebuilt), Proof::Holds);
+    }
+}
+
+#[tokio::test]
 async fn the_journal_has_no_word_of_it_and_holds_when_it_is_deleted() {
     for keep in [Keep::Full, Keep::Hashed] {
         let dir = Dir::new("deleted");
