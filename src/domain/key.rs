@@ -245,7 +245,8 @@ impl std::error::Error for KeyError {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, Pepper, VirtualKey, checksum, is_well_formed, stored};
+    use super::{Environment, KeyRecord, Pepper, VirtualKey, checksum, is_well_formed, stored};
+    use crate::domain::principal::Principal;
 
     #[test]
     fn a_key_is_43_random_letters_between_its_prefix_and_its_checksum() {
@@ -277,6 +278,15 @@ mod tests {
         control.push(b'_');
         control.extend(sum);
         assert!(!is_well_formed(&control), "a control character under a right checksum");
+    }
+
+    #[test]
+    fn a_new_record_has_no_time_that_a_database_without_nanoseconds_would_cut() {
+        let (key, pepper) = (VirtualKey::mint(Environment::Test), Pepper::new(&[1; 32]));
+        let (key, pepper) = (key.expect("randomness"), pepper.expect("long enough"));
+        let at = |text: &str| text.parse().expect("a time");
+        let record = KeyRecord::new(&key, &pepper, Principal::new("ada"), at("2026-11-24T09:00:00.000001999Z"));
+        assert_eq!(record.created_at, at("2026-11-24T09:00:00.000001Z"));
     }
 
     #[test]

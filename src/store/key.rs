@@ -72,7 +72,8 @@ pub trait KeyRegistry: KeyStore {
     async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<Arc<KeyRecord>>, StoreError>;
 
     /// Writes a key: either a new one, or a replacement for the stored key with the same id. If the replacement has
-    /// another secret, the old secret opens nothing any more.
+    /// another secret, the old secret opens nothing any more. What is read back is what was written; of times, down to
+    /// the microsecond.
     ///
     /// It is not written when another key has its name or its digest ([`Put::Taken`]), and when its version is not
     /// exactly one more than that of the stored record, or 1 for a new key ([`Put::Outdated`]). So if two callers change

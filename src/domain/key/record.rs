@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{KeyDigest, Pepper, VirtualKey, stored};
+use crate::domain::audit::in_micros;
 use crate::domain::principal::Principal;
 
 /// What is stored of a key: its principal, and when it is valid.
@@ -20,7 +21,7 @@ pub struct KeyRecord {
     pub last4: Arc<str>,
     /// How often the record was written, starting at 1. A store accepts only the next version in its place.
     pub version: u64,
-    /// When the key was first minted.
+    /// When the key was first minted, to the microsecond.
     pub created_at: Timestamp,
     /// The time from which the key is refused. A [`jiff::Timestamp`], like all times here; compare it with
     /// `SystemTime::now().try_into()?`.
@@ -41,7 +42,7 @@ impl KeyRecord {
             digest: stored(key, pepper),
             last4: key.last4(),
             version: 1,
-            created_at: now,
+            created_at: in_micros(now),
             expires_at: None,
             disabled: false,
             principal: Arc::new(principal.with_key(id)),
