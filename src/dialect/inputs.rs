@@ -5,24 +5,26 @@
 //! within ordinary text does not count, since its quotes are escaped there. A key in a tool's input starts the walk,
 //! and the walk ignores it.
 
+mod parts;
 mod walk;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use memchr::memmem;
-use serde_json::value::RawValue;
 
 use crate::domain::dialect::Dialect;
 use crate::domain::estimate::{CacheWrites, Inputs, ServerTool, Unbounded};
 use crate::wire::json::{EACH, Found, Kind, Met, Names, Path};
 
 use super::head::MAX_MESSAGES;
-use super::members::{count, members, text};
+use super::members::{members, text};
 use super::prefix::{Prefix, is_worth_it, prefixes};
 
+use parts::{begins, is_off, only_restricts, read_tools};
+
 /// Paths beyond those of the head.
-pub(super) const PATHS: [Path; 41] = [
+pub(super) const PATHS: [Path; 50] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
@@ -61,6 +63,15 @@ pub(super) const PATHS: [Path; 41] = [
     &["prompt"],
     &["max_tool_calls"],
     &["prompt_cache_retention"],
+    &["n_predict"],
+    &["data_sources"],
+    &["dataSources"],
+    &["chat_template"],
+    &["chat_template_kwargs"],
+    &["cached_content"],
+    &["cachedContent"],
+    &["extra_body"],
+    &["google"],
     &["metadata"],
     &["safety_identifier"],
     &["user"],
@@ -71,9 +82,6 @@ pub(super) const LAX: usize = 3;
 
 /// The longest end-user member that is read, in bytes of JSON.
 const LONGEST_USER: usize = 4_096;
-
-/// Tools that the provider defines and the client runs.
-const DEFINED: [&str; 4] = ["bash_20", "text_editor_20", "memory_20", "computer_20"];
 
 /// The keys without which messages contain only text.
 ///
@@ -91,8 +99,10 @@ pub(super) const NAMES: Names = Names::new(&[
     "file_id",
     "file_data",
     "file_url",
+    "document_url",
     "input_audio",
     "audio",
+    "audio_url",
     "video_url",
     "input_video",
     "video",
@@ -103,6 +113,7 @@ const TTL: usize = 2;
 const CITATIONS: usize = 3;
 const FIRST_MEDIA: usize = 4;
 
+const WRITTEN: &str = "the prompt that the server writes by a template may be of any length";
 const COMPACTS: &str = "the provider bills additional passes for compaction, and their number is not known";
 
 /// What the scan has reported so far.
@@ -182,9 +193,13 @@ impl<'a> Reading<'a> {
                 inputs.references += u64::from(!begins(found.bytes(body)));
                 None
             }
-            // Conversations of any length that the provider stores.
-            ["previous_response_id" | "conversation" | "prompt"] => {
+            // Conversations of any length that the provider stores, or a prompt that Gemini's API has cached.
+            ["previous_response_id" | "conversation" | "prompt" | "cached_content" | "cachedContent"] => {
                 inputs.references += 1;
+                None
+            }
+            ["extra_body" | "google"] => {
+                inputs.references += u64::from(may_say("cached_content") || may_say("cachedContent"));
                 None
             }
             ["web_search_options"] => {
@@ -246,6 +261,15 @@ impl<'a> Reading<'a> {
                 .then_some("the number and the price of the provider's searches are not known"),
             ["background"] => (found.kind != Kind::Bool(false))
                 .then_some("the usage of work that continues after the call is not reported"),
+            // llama.cpp's.
+            ["n_predict"] => Some("it sets another limit on the output than the one that a budget counts on"),
+            // Azure's.
+            ["data_sources" | "dataSources"] => {
+                (!is_empty).then_some("the number of passes that the provider makes to search these is not known")
+            }
+            // vLLM's.
+            ["chat_template"] => Some(WRITTEN),
+            ["chat_template_kwargs"] => may_say("chat_template").then_some(WRITTEN),
             ["prediction"] => Some("wrongly predicted tokens are billed as output too"),
             ["compaction"] => Some(COMPACTS),
             ["context_management"] => may_say("compact").then_some(COMPACTS),
@@ -334,66 +358,4 @@ impl<'a> Reading<'a> {
             (false, _) => CacheWrites::None,
         }
     }
-}
-
-/// Whether the restrictions for OpenRouter's providers leave each of them at its own price, or at a lower one.
-fn only_restricts(provider: &[u8]) -> bool {
-    let mut only = true;
-    let whole = members(provider, |key, value| {
-        only &= match key {
-            "data_collection" | "zdr" | "require_parameters" | "ignore" | "max_price" => true,
-            "allow_fallbacks" => value == "false",
-            "sort" => value == "\"price\"",
-            _ => value == "null",
-        };
-    });
-    only && whole
-}
-
-/// Whether a thread begins with this request. Any other member of it may name stored content.
-fn begins(thread: &[u8]) -> bool {
-    let (mut says, mut only) = (false, true);
-    let whole = members(thread, |key, value| {
-        let is_new = key == "type" && value == "\"create\"";
-        says |= is_new;
-        only &= is_new;
-    });
-    whole && says && only
-}
-
-fn is_off(search: &[u8]) -> bool {
-    let mut off = false;
-    let whole = members(search, |key, value| off |= key == "mode" && value == "\"off\"");
-    off && whole
-}
-
-/// Reads the tools, some of which are the provider's. `calls` limits the uses of all of them together.
-fn read_tools(tools: &[u8], dialect: Dialect, calls: Option<u64>, inputs: &mut Inputs) -> Option<()> {
-    for tool in serde_json::from_slice::<Vec<&RawValue>>(tools).ok()? {
-        let (mut kind, mut uses) = (None, Vec::new());
-        let whole = members(tool.get().as_bytes(), |key, value| match key {
-            "type" => kind = text(value),
-            key if key.eq_ignore_ascii_case("max_uses") => uses.push(count(value)),
-            _ => {}
-        });
-        match kind.as_deref().unwrap_or("custom") {
-            _ if !whole => return None,
-            "custom" | "function" => {}
-            kind if DEFINED.iter().any(|prefix| kind.starts_with(prefix)) => inputs.defined_tools += 1,
-            kind => {
-                if kind.starts_with("advisor") {
-                    inputs.other_models = inputs.other_models.or(Some("tools"));
-                }
-                // `max_uses` is Anthropic's member, and others ignore it. If it is named twice, the larger counts; what
-                // is no plain count is no limit.
-                let date = kind.rsplit('_').next().filter(|date| date.len() == 8);
-                let is_anthropics = date.is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
-                let says = dialect == Dialect::Anthropic || is_anthropics;
-                let uses = uses.into_iter().filter(|_| says);
-                let max_uses = uses.reduce(|one, other| Some(one?.max(other?))).unwrap_or(calls);
-                inputs.server_tools.push(ServerTool::new(kind, max_uses));
-            }
-        }
-    }
-    Some(())
 }

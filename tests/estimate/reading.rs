@@ -304,6 +304,17 @@ fn what_no_bound_covers_is_named() {
             None,
         ),
         (json!({"provider": {}}), None),
+        // To llama.cpp, this one is the limit, whatever `max_tokens` says.
+        (json!({"max_tokens": 9, "n_predict": 90_000}), Some("n_predict")),
+        (json!({"n_predict": null}), None),
+        // Azure searches these, and its searches add to the prompt and ask the model several times.
+        (json!({"data_sources": [{"type": "azure_search"}]}), Some("data_sources")),
+        (json!({"data_sources": []}), None),
+        (json!({"dataSources": [{"type": "AzureCognitiveSearch"}]}), Some("dataSources")),
+        // vLLM writes the prompt by it.
+        (json!({"chat_template": "{% for i in range(9) %}hello {% endfor %}"}), Some("chat_template")),
+        (json!({"chat_template_kwargs": {"chat_template": "hello"}}), Some("chat_template_kwargs")),
+        (json!({"chat_template_kwargs": {"enable_thinking": false}}), None),
         (json!({"reasoning": {"mode": "pro"}}), Some("reasoning")),
         (json!({"reasoning": {"effort": "high"}}), None),
     ] {
@@ -392,8 +403,37 @@ fn a_video_is_of_any_length() {
         json!({"type": "video_url", "video_url": {"url": "https://a.example/b.mp4"}}),
         json!({"type": "input_video", "input_video": {"data": "AAAA"}}),
         json!({"type": "video", "video": "https://a.example/b.mp4"}),
+        // As its frames.
+        json!({"type": "video", "video": ["https://a.example/1.jpg", "https://a.example/2.jpg"]}),
     ] {
         assert_eq!(parts(&json!([part])).references, 1, "{part}");
+    }
+}
+
+#[test]
+fn what_a_server_fetches_is_of_any_size_however_its_api_names_it() {
+    let url = "https://a.example/b";
+    for (part, counted) in [
+        // Perplexity's, Mistral's, and what a server for images takes too.
+        (json!({"type": "file_url", "file_url": {"url": url}}), (0, 0, 1, 0)),
+        (json!({"type": "document_url", "document_url": url}), (0, 0, 1, 0)),
+        (json!({"type": "document_url", "document_url": {"url": url}}), (0, 0, 1, 0)),
+        (json!({"type": "image_url", "image_url": {"url": "data:application/pdf;base64,JVBERi0xLjQK"}}), (0, 1, 0, 0)),
+        (json!({"type": "image_url", "image_url": "data:video/mp4;base64,AAAA"}), (0, 1, 0, 0)),
+        // Beside something small.
+        (json!({"type": "file", "file": {"file_id": "f"}, "image_url": {"url": url}}), (1, 0, 1, 0)),
+        (
+            json!({"type": "image_url", "image_url": {"url": url}, "source": {"type": "text", "data": "a"}}),
+            (1, 0, 0, 0),
+        ),
+        (json!({"type": "file", "file": {"file_id": "f"}, "source": {"type": "text", "data": "a"}}), (0, 0, 1, 0)),
+        // An image that vLLM has kept.
+        (json!({"type": "image_url", "image_url": null, "uuid": "b"}), (1, 0, 0, 0)),
+    ] {
+        assert_eq!(media(&parts(&json!([part]))), counted, "{part}");
+    }
+    for part in [json!({"type": "audio_url", "audio_url": {"url": url}}), json!({"audio_url": url})] {
+        assert!(parts(&json!([part])).audio, "{part}");
     }
 }
 
@@ -407,6 +447,20 @@ fn what_a_block_says_twice_bounds_nothing() {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}],"x":{{"source":1}}}}"#);
         assert_eq!(field(&read(Anthropic, &body)), Some("messages"), "{block}");
     }
+}
+
+#[test]
+fn what_gemini_has_cached_is_of_any_size() {
+    for members in [
+        json!({"cached_content": "cachedContents/a"}),
+        json!({"cachedContent": "cachedContents/a"}),
+        json!({"extra_body": {"google": {"cached_content": "cachedContents/a"}}}),
+        json!({"google": {"cached_content": "cachedContents/a"}}),
+    ] {
+        assert_eq!(with(OpenAiChat, members.clone()).references, 1, "{members}");
+    }
+    let thinks = json!({"extra_body": {"google": {"thinking_config": {"include_thoughts": true}}}});
+    assert_eq!(with(OpenAiChat, thinks).references, 0);
 }
 
 #[test]

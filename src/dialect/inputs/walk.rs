@@ -26,6 +26,7 @@ struct Value<'i> {
 enum Seen {
     Text(Text),
     Object(Box<Object>),
+    List,
     Nothing,
 }
 
@@ -50,6 +51,13 @@ impl Text {
     fn starts_with(&self, word: &str) -> bool {
         self.head.starts_with(word.as_bytes())
     }
+
+    /// Whether it is a `data:` URL of another type than those that begin like this.
+    fn is_of_another_type(&self, kind: &str) -> bool {
+        let (scheme, rest) = self.head.split_at("data:".len());
+        let is_it = rest.get(..kind.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(kind.as_bytes()));
+        scheme.eq_ignore_ascii_case(b"data:") && !is_it
+    }
 }
 
 /// The members of an object that may cost tokens.
@@ -63,7 +71,7 @@ struct Object {
     /// By itself, or the `url` of the object that it is.
     image_url: Option<Text>,
     file_data: Option<Text>,
-    /// Whether there is a `file_id` or a `file_url`.
+    /// Whether there is an id or a URL of a file, or a video.
     refers: bool,
     has_id: bool,
     has_role: bool,
@@ -81,19 +89,28 @@ impl Object {
         if self.is_doubled {
             inputs.unbounded.get_or_insert(Unbounded::new("messages", "a block names a member twice"));
         }
+        // Whatever the type says, a server may read any of these.
         let is_image = self.is("image") || self.is("input_image");
         if let Some(source) = &self.source {
             self.settle_source(source, is_image, is_block, inputs);
-        } else if let Some(url) = self.image_url {
-            inputs.images += 1;
-            inputs.remote_images += u64::from(!url.starts_with("data:"));
-            if is_block && url.starts_with("data:image/") {
-                inputs.media_bytes += url.len as u64;
+        }
+        match self.image_url {
+            // Gemini takes it for what it says that it is.
+            Some(url) if url.is_of_another_type("image/") => inputs.documents += 1,
+            Some(url) => {
+                inputs.images += 1;
+                inputs.remote_images += u64::from(!url.starts_with("data:"));
+                if is_block && url.starts_with("data:image/") {
+                    inputs.media_bytes += url.len as u64;
+                }
             }
-        } else if is_image {
-            inputs.images += 1;
-            inputs.remote_images += 1;
-        } else if self.refers {
+            None if self.source.is_none() && (is_image || self.is("image_url")) => {
+                inputs.images += 1;
+                inputs.remote_images += 1;
+            }
+            None => {}
+        }
+        if self.refers && !is_image {
             inputs.references += 1;
         }
         if let Some(data) = self.file_data {
@@ -142,7 +159,7 @@ impl Object {
                 self.is_doubled |= self.image_url.replace(image.url.unwrap_or_default()).is_some() || image.is_doubled;
             }
             (Key::FileData, Seen::Text(text)) => self.is_doubled |= self.file_data.replace(text).is_some(),
-            (Key::FileId, Seen::Text(_)) | (Key::Video, Seen::Text(_) | Seen::Object(_)) => self.refers = true,
+            (Key::FileId | Key::Video, Seen::Text(_) | Seen::Object(_) | Seen::List) => self.refers = true,
             (Key::File, Seen::Object(file)) => {
                 self.is_doubled |= file.is_doubled;
                 self.refers |= file.refers;
@@ -207,7 +224,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                 object.settle(is_block, inputs);
             }
         }
-        Ok(Seen::Nothing)
+        Ok(Seen::List)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
@@ -220,7 +237,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             }
             let is_block = is_block && matches!(key, Key::Content | Key::Source | Key::ImageUrl | Key::File);
             let seen = map.next_value_seed(Value { inputs: &mut *inputs, is_block })?;
-            inputs.audio |= key == Key::Audio && matches!(seen, Seen::Text(_) | Seen::Object(_));
+            inputs.audio |= key == Key::Audio && !matches!(seen, Seen::Nothing);
             if let Some(inner) = object.take(key, seen) {
                 inner.settle(is_block, inputs);
             }
@@ -237,14 +254,14 @@ enum Key {
     Url,
     ImageUrl,
     FileData,
-    /// Or a URL of a file.
+    /// Or a URL of a file or a document.
     FileId,
     File,
     Id,
     Role,
     Source,
     Audio,
-    /// Only servers that imitate OpenAI's API have it. It may be of any length.
+    /// Only servers that imitate OpenAI's API have it. It may be of any length, or a list of its frames.
     Video,
     /// A member that holds blocks, or something with blocks in it.
     Content,
@@ -293,12 +310,12 @@ impl Key {
             "url" => Key::Url,
             "image_url" => Key::ImageUrl,
             "file_data" => Key::FileData,
-            "file_id" | "file_url" => Key::FileId,
+            "file_id" | "file_url" | "document_url" => Key::FileId,
             "file" => Key::File,
             "id" => Key::Id,
             "role" => Key::Role,
             "source" => Key::Source,
-            "audio" | "input_audio" => Key::Audio,
+            "audio" | "input_audio" | "audio_url" => Key::Audio,
             "video_url" | "input_video" | "video" => Key::Video,
             "content" | "output" => Key::Content,
             "input" | "arguments" | "text" | "thinking" | "signature" => Key::Free,
