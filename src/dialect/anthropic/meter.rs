@@ -83,7 +83,7 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         return;
     }
     let (known, usage) = (reading.usage, &mut reading.usage.unwrap_or_default());
-    let (mut written, mut hour, mut more) = (None, None, Usage::default());
+    let (mut written, mut short, mut hour, mut more) = (None, None, None, Usage::default());
     let (mut input, mut output, mut read, mut guessed) = (None, None, None, false);
     members(counts.as_bytes(), |key, value| match key {
         "input_tokens" => input = billed(value),
@@ -91,7 +91,9 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         "cache_read_input_tokens" => read = billed(value),
         "iterations" => more = compactions(value),
         "cache_creation_input_tokens" => written = billed(value),
-        "cache_creation" => hour = detail(value, "ephemeral_1h_input_tokens"),
+        "cache_creation" => {
+            (short, hour) = (detail(value, "ephemeral_5m_input_tokens"), detail(value, "ephemeral_1h_input_tokens"));
+        }
         "output_tokens_details" => raise(&mut usage.reasoning, detail(value, "thinking_tokens")),
         "server_tool_use" => {
             raise(&mut usage.web_searches, detail(value, "web_search_requests"));
@@ -102,6 +104,9 @@ fn overwrite(counts: &str, reading: &mut Reading) {
         "inference_geo" => usage.served.us |= text(value).is_some_and(|place| place == "us"),
         _ => {}
     });
+    // The parts count where the total is missing, or is less.
+    let parts = short.or(hour).map(|_| short.unwrap_or(0).saturating_add(hour.unwrap_or(0)));
+    written = written.max(parts);
     if guessed {
         (input, output, read, written) = (None, None, None, None);
     }
@@ -175,6 +180,28 @@ mod tests {
             r#"{"input_tokens":50000,"cache_read_input_tokens":10,"cache_creation_input_tokens":7,"output_tokens":20}"#,
         ] {
             assert_eq!(stream(start, delta), all, "{delta}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_cache_write_count_where_its_total_is_missing_or_less() {
+        for (total, split, [short, long]) in [
+            ("7", r#"{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":4}"#, [3, 4]),
+            ("7", r#"{"ephemeral_1h_input_tokens":4}"#, [3, 4]),
+            ("7", "null", [7, 0]),
+            ("null", r#"{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":4}"#, [3, 4]),
+            ("null", r#"{"ephemeral_1h_input_tokens":4}"#, [0, 4]),
+            ("0", r#"{"ephemeral_5m_input_tokens":3}"#, [3, 0]),
+            ("2", r#"{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":4}"#, [3, 4]),
+        ] {
+            let usage = format!(
+                r#"{{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":{total},"cache_creation":{split}}}"#
+            );
+            for usage in
+                [stream(&usage, r#"{"output_tokens":1}"#), stream(r#"{"input_tokens":1,"output_tokens":1}"#, &usage)]
+            {
+                assert_eq!([usage.cache_write_5m, usage.cache_write_1h], [short, long], "{total} {split}");
+            }
         }
     }
 
