@@ -59,6 +59,9 @@ pub struct Served {
     /// answer does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast: Option<bool>,
+    /// Whether by the ultrafast tier. No card has a price for it, so the answer has no cost.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ultrafast: bool,
     /// Whether by the flexible tier.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub flex: bool,
@@ -84,7 +87,8 @@ impl Served {
     /// What both of them say.
     fn and(self, other: Served) -> Served {
         let fast = self.fast.filter(|_| self.fast == other.fast);
-        Served { fast, flex: self.flex && other.flex, us: self.us && other.us }
+        let ultrafast = self.ultrafast && other.ultrafast;
+        Served { fast, ultrafast, flex: self.flex && other.flex, us: self.us && other.us }
     }
 }
 

@@ -68,6 +68,7 @@ fn read(json: &[u8], reading: &mut Reading) -> Read {
         "choices" => choices = value,
         "service_tier" => match text(value).as_deref() {
             Some("priority" | "fast") => served.fast = Some(true),
+            Some("ultrafast") => served.ultrafast = true,
             Some("flex") => served.flex = true,
             Some("default") => served.fast = Some(false),
             _ => {}

@@ -172,10 +172,13 @@ impl ModelCard {
     /// The cost of a call: exact, and rounded up once to the next billionth of a dollar. `terms` are what the request
     /// asked for; what the usage says about how the call was served takes precedence.
     ///
-    /// `None` if a price is missing (for searches that were made, or for fast mode), or if the sum does not fit into
-    /// [`Money`].
+    /// `None` if a price is missing (for searches that were made, for fast mode, or for the ultrafast tier), or if the
+    /// sum does not fit into [`Money`].
     #[must_use]
     pub fn cost(&self, usage: &Usage, terms: Terms) -> Option<Money> {
+        if usage.served.ultrafast {
+            return None;
+        }
         let prices = self.prices_at(usage.total_input());
         let tokens = Cost::default()
             .add(usage.input, prices.input)
