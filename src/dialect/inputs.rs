@@ -24,10 +24,14 @@ use super::prefix::{Prefix, is_worth_it, prefixes};
 use parts::{begins, is_off, only_restricts, read_tools};
 
 /// Paths beyond those of the head.
-pub(super) const PATHS: [Path; 50] = [
+pub(super) const PATHS: [Path; 54] = [
     &["messages", EACH],
     &["tools", EACH],
     &["tools", EACH, "type"],
+    &["tools", EACH, "function", "parameters", "$ref"],
+    &["tools", EACH, "function", "parameters", "allOf"],
+    &["tools", EACH, "function", "parameters", "anyOf"],
+    &["tools", EACH, "function", "parameters", "oneOf"],
     &["thinking", "budget_tokens"],
     &["service_tier"],
     &["speed"],
@@ -114,6 +118,10 @@ const CITATIONS: usize = 3;
 const FIRST_MEDIA: usize = 4;
 
 const WRITTEN: &str = "the prompt that the server writes by a template may be of any length";
+/// How often the translation of such a schema may say again what is in it: where its root refers to it, and in the
+/// sentences about an `anyOf` and a `oneOf`.
+const REPEATED: u64 = 3;
+
 const COMPACTS: &str = "the provider bills additional passes for compaction, and their number is not known";
 
 /// What the scan has reported so far.
@@ -124,6 +132,8 @@ pub(super) struct Reading<'a> {
     inputs: Inputs,
     /// Whether a tool has a type other than that of a client's own tool.
     typed: bool,
+    /// Whether the tool that is being read refers to a schema, or combines some, at its root.
+    is_flattened: bool,
     /// Whether the cache is asked for a long lifetime.
     retained: bool,
     tool_calls: Option<u64>,
@@ -142,6 +152,7 @@ impl<'a> Reading<'a> {
             dialect,
             inputs,
             typed: false,
+            is_flattened: false,
             retained: false,
             tool_calls: None,
             input: None,
@@ -174,7 +185,16 @@ impl<'a> Reading<'a> {
                 None
             }
             ["tools", EACH] => {
-                inputs.longest_tool = inputs.longest_tool.max(found.bytes(body).len() as u64);
+                let len = found.bytes(body).len() as u64;
+                inputs.longest_tool = inputs.longest_tool.max(len);
+                // Reported after what is in it.
+                if std::mem::take(&mut self.is_flattened) {
+                    inputs.repeated_bytes += len.saturating_mul(REPEATED);
+                }
+                None
+            }
+            ["tools", EACH, "function", ..] => {
+                self.is_flattened = true;
                 None
             }
             ["tools", ..] => {
@@ -185,7 +205,14 @@ impl<'a> Reading<'a> {
                 inputs.thinking_budget = found.as_u64(body);
                 None
             }
-            ["output_config" | "text", ..] | ["output_format" | "response_format" | "functions"] => {
+            ["functions"] => {
+                inputs.prompted = true;
+                if may_say("$ref") || may_say("Of\"") {
+                    inputs.repeated_bytes += (found.bytes(body).len() as u64).saturating_mul(REPEATED);
+                }
+                None
+            }
+            ["output_config" | "text", ..] | ["output_format" | "response_format"] => {
                 inputs.prompted = true;
                 None
             }

@@ -89,6 +89,8 @@ pub struct Inputs {
     pub tool_references: u64,
     /// The size of its longest tool, in bytes.
     pub longest_tool: u64,
+    /// Bytes of its tools that a translation may add, because it merges what a schema refers to into its root.
+    pub repeated_bytes: u64,
     /// Tools that the provider runs itself.
     pub server_tools: Vec<ServerTool>,
     /// What it asks the provider to write to its cache.
@@ -229,6 +231,7 @@ fn added(inputs: &Inputs) -> u64 {
         .saturating_add(marks)
         .saturating_add(inputs.defined_tools.saturating_mul(DEFINED_TOOL))
         .saturating_add(inputs.tool_references.saturating_mul(inputs.longest_tool))
+        .saturating_add(inputs.repeated_bytes)
 }
 
 /// The most that `input` input tokens and `output` output tokens can cost with these inputs, searches included.

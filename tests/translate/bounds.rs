@@ -5,6 +5,8 @@ use bytes::BytesMut;
 use serde_json::Value;
 use tollgate::dialect::head::Head;
 use tollgate::dialect::translate::{Asked, Mode, Reply, StreamTranslator, answer, request};
+use tollgate::domain::catalog::Catalog;
+use tollgate::domain::estimate::proven_input;
 use tollgate::domain::rejection::RejectionKind;
 use tollgate::{Dialect, Rejection};
 
@@ -85,6 +87,38 @@ fn a_schema_is_read_once_however_deep_it_is_and_not_at_all_if_it_is_too_large_to
     let refused = refused.expect_err("it cannot be enforced");
     assert_eq!(refused.kind(), RejectionKind::Unsupported);
     assert_eq!(refused.param_name(), Some("response_format.json_schema.schema"));
+}
+
+#[test]
+fn what_a_schema_makes_translation_say_again_is_held() {
+    let long = "kO7xQ2".repeat(2_000);
+    let member = format!(r##""{long}":{{"$ref":"#/$defs/A"}}"##);
+    let branches = r##"[{"$ref":"#/$defs/A"},{"$ref":"#/$defs/B"}]"##;
+    let definitions = format!(
+        r#""$defs":{{"A":{{"properties":{{{member}}},"required":["{long}"]}},"B":{{"required":["{long}","b"]}}}}"#
+    );
+    let twice = format!(r##""anyOf":{branches},"oneOf":{branches},"allOf":[{{"$ref":"#/$defs/A"}}]"##);
+    for schema in [
+        // Both refer to themselves, so that the definition stays where it is.
+        format!(r##"{{"$ref":"#/$defs/A",{definitions}}}"##),
+        format!(r#"{{"anyOf":{branches},{definitions}}}"#),
+        format!("{{{twice},{definitions}}}"),
+        format!(r##"{{"$ref":"#/$defs/C","$defs":{{"C":{{{twice},{definitions}}}}}}}"##),
+    ] {
+        for (tools, function) in [
+            ("tools", format!(r#"{{"type":"function","function":{{"name":"f","parameters":{schema}}}}}"#)),
+            ("functions", format!(r#"{{"name":"f","parameters":{schema}}}"#)),
+        ] {
+            let body =
+                format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],"{tools}":[{function}]}}"#);
+            let sent = claude(&body).to_string();
+            assert!(sent.matches(&long).count() > body.matches(&long).count(), "nothing is said again: {schema:.60}");
+            let head = Head::read(body.as_bytes(), Dialect::OpenAiChat).expect("a head");
+            let card = Catalog::builtin().find("claude-opus-5-5").expect("a card").clone();
+            let held = proven_input(head.inputs(), &card).expect("bounded");
+            assert!(held >= sent.len() as u64, "{held} for {} bytes: {schema:.60}", sent.len());
+        }
+    }
 }
 
 #[test]
