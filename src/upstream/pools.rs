@@ -5,14 +5,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
-use http_body::{Frame, SizeHint};
+use http::{Response, Version};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Error, ResponseFuture};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::opening::awaited;
+use crate::body::BoxError;
 
 /// The most HTTP/2 connections to a host.
 const POOLS: usize = 32;
@@ -139,8 +140,8 @@ impl Future for HttpFuture {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(awaited(|| this.answer.poll(cx)))?;
-        let place = this.place.take();
-        Poll::Ready(Ok(answer.map(|body| HttpBody { body, _place: place })))
+        let (place, says_its_end) = (this.place.take(), answer.version() == Version::HTTP_2);
+        Poll::Ready(Ok(answer.map(|body| HttpBody { body, says_its_end, _place: place })))
     }
 }
 
@@ -150,16 +151,26 @@ pin_project! {
     pub struct HttpBody {
         #[pin]
         body: Incoming,
+        // Over HTTP/2, a body that has come whole says so.
+        says_its_end: bool,
         _place: Option<Place>,
     }
 }
 
 impl http_body::Body for HttpBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.project().body.poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        match ready!(this.body.as_mut().poll_frame(cx)) {
+            // hyper takes every reset with NO_ERROR for the end, and proxies send it too where their own upstream broke.
+            None if *this.says_its_end && !this.body.is_end_stream() => {
+                *this.says_its_end = false;
+                Poll::Ready(Some(Err("the server reset the stream before the end of its answer".into())))
+            }
+            polled => Poll::Ready(polled.map(|frame| frame.map_err(Into::into))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
