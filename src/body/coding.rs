@@ -26,6 +26,15 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     star
 }
 
+/// Whether an answer's bytes are as they are meant to be read. Some servers name a coding only to keep compressors off
+/// (`none`), or write the charset there; clients take all of these for plain bytes.
+pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
+    const PLAIN: [&[u8]; 4] = [b"", b"identity", b"none", b"utf-8"];
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.all(|coding| PLAIN.iter().any(|plain| coding.trim_ascii().eq_ignore_ascii_case(plain)))
+}
+
 /// Asks for no coding but those that are read here: usage in any other would not be counted, and a client chooses what
 /// it accepts.
 pub(crate) fn accept_what_is_read(headers: &mut HeaderMap) {
@@ -59,6 +68,23 @@ mod tests {
             assert_eq!(accepts_gzip(&headers(value)), yes, "{value}");
         }
         assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_names_no_coding_is_plain_whatever_it_says() {
+        let named = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            is_plain(&headers)
+        };
+        for plain in [&[][..], &[""], &["None"], &["UTF-8"], &["identity, identity"], &["identity", "none"]] {
+            assert!(named(plain), "{plain:?}");
+        }
+        for coded in [&["gzip"][..], &["identity, br"], &["identity", "gzip"], &["nonesuch"]] {
+            assert!(!named(coded), "{coded:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod reason;
 mod secret;
 
 pub(crate) use self::budget::{Budget, NoRoom, Share};
-pub(crate) use self::coding::{accept_what_is_read, accepts_gzip};
+pub(crate) use self::coding::{accept_what_is_read, accepts_gzip, is_plain};
 pub(crate) use self::covered::Covered;
 pub(crate) use self::gunzip::Gunzip;
 pub(crate) use self::reason::forget as forget_reason;

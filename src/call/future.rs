@@ -13,7 +13,7 @@ use super::Ending;
 use super::body::CallBody;
 use super::closer::Closer;
 use super::state::ClientEnd;
-use crate::body::{Body, BoxError, forget_reason};
+use crate::body::{Body, BoxError, forget_reason, is_plain};
 use crate::dialect;
 use crate::domain::dialect::Operation;
 use crate::domain::outcome::Decision;
@@ -138,10 +138,7 @@ fn at_the_door(mut response: Response<Body>, closer: Closer, is_head: bool) -> R
     let ours = call.endpoint().operation != Operation::Other || rejection.is_some();
     let is_event_stream = ours && is_event_stream(response.headers());
     // Plain text in a compressed body would corrupt it.
-    let is_coded = response
-        .headers()
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let is_coded = !is_plain(response.headers());
     let headers = response.headers_mut();
     if is_event_stream {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

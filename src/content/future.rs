@@ -12,7 +12,7 @@ use super::body::ContentBody;
 use super::layer::Shared;
 use super::queue::Taken;
 use super::redact::{Coding, Form};
-use crate::body::{Body, BoxError, Gunzip, Share};
+use crate::body::{Body, BoxError, Gunzip, Share, is_plain};
 use crate::call::{Call, Ending, is_event_stream};
 use crate::domain::content::{Keep, Side};
 use crate::domain::rejection::Rejection;
@@ -87,11 +87,10 @@ impl Kept {
 }
 
 fn coding(headers: &HeaderMap) -> Coding {
-    match headers.get(header::CONTENT_ENCODING) {
-        None => Coding::None,
-        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => Coding::None,
-        Some(_) if Gunzip::is_needed(headers) => Coding::Gzip,
-        Some(_) => Coding::Other,
+    match is_plain(headers) {
+        true => Coding::None,
+        false if Gunzip::is_needed(headers) => Coding::Gzip,
+        false => Coding::Other,
     }
 }
 

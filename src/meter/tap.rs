@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 
 use super::stream::Stream;
-use crate::body::Gunzip;
+use crate::body::{Gunzip, is_plain};
 use crate::call::is_event_stream;
 use crate::dialect::error_name;
 use crate::dialect::meter::{Reading, answer, is_error_alone};
@@ -57,14 +57,13 @@ impl Tap {
 
     fn by(headers: &HeaderMap, stream: Option<Box<Stream>>, dialect: Option<Dialect>) -> Self {
         let is_stream = stream.is_some();
-        let gunzip = match headers.get(header::CONTENT_ENCODING) {
-            None => None,
-            Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => None,
-            Some(_) if Gunzip::is_needed(headers) => {
+        let gunzip = match is_plain(headers) {
+            true => None,
+            false if Gunzip::is_needed(headers) => {
                 Some(Box::new(Gunzip::new(if is_stream { MOST_STREAMED } else { most(dialect) })))
             }
-            Some(_) if dialect.is_none() => return Tap::none(),
-            Some(_) => {
+            false if dialect.is_none() => return Tap::none(),
+            false => {
                 tracing::warn!("an answer has a content-encoding that was not requested; its usage is not read");
                 return Tap::none();
             }

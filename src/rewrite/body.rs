@@ -6,7 +6,7 @@ use http::{HeaderMap, Response, header};
 use http_body::Frame;
 
 use super::{Rewrite, Rewriter};
-use crate::body::{Body, BoxError, Gunzip};
+use crate::body::{Body, BoxError, Gunzip, is_plain};
 use crate::call::{Call, StreamBroken, is_event_stream};
 use crate::domain::rejection::{Rejection, RejectionKind};
 use crate::wire::sse::Scanner;
@@ -45,8 +45,7 @@ pub(crate) fn rewrite<R: Rewrite>(with: &R, call: &Call, response: Response<Body
 
 /// Whether the stream's encoding can be decoded.
 fn is_readable(headers: &HeaderMap) -> bool {
-    let coding = headers.get(header::CONTENT_ENCODING);
-    coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) || Gunzip::is_needed(headers)
+    is_plain(headers) || Gunzip::is_needed(headers)
 }
 
 struct RewriteBody<R> {

@@ -3,7 +3,7 @@ use http::response::Parts;
 use http::{Response, StatusCode, Version};
 
 use super::request::{drop_named_by_connection, remove_where};
-use crate::body::{Body, Covered, Gunzip, Secret};
+use crate::body::{Body, Covered, Gunzip, Secret, is_plain};
 use crate::call::{Call, is_event_stream};
 use crate::dialect::translate::{self, Reply};
 use crate::domain::dialect::Dialect;
@@ -144,10 +144,8 @@ fn is_of_bytes(name: &str) -> bool {
 
 /// Whether the answer has an encoding that we cannot decode, or several.
 fn is_coded_otherwise(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    let is_plain = |coding: &HeaderValue| coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity");
-    let is_known = codings.next().is_none_or(|coding| is_plain(coding) || Gunzip::is_needed(headers));
-    !is_known || codings.next().is_some()
+    let is_single = headers.get_all(header::CONTENT_ENCODING).iter().count() == 1;
+    !(is_plain(headers) || is_single && Gunzip::is_needed(headers))
 }
 
 /// The rejection that replaces an answer, if the answer would tell the client about us, or does not come from the API.

@@ -175,6 +175,32 @@ async fn a_coding_that_nobody_asked_for_passes_untouched() {
 }
 
 #[tokio::test]
+async fn an_answer_that_names_no_coding_as_its_coding_is_read_as_it_is() {
+    let mut stack = Stack::new();
+    for dialect in BOTH {
+        for coding in ["none", "", "utf-8", "identity, identity"] {
+            let (body, counted) = json(dialect)[0];
+            let answer = Answer::json(body.as_bytes()).header("content-encoding", coding);
+            let exchange = call(&mut stack, dialect, request(0, false), None, answer).await;
+            same(&exchange.body, body.as_bytes(), coding);
+            assert_eq!(
+                (usage(&exchange), exchange.headers["content-encoding"].as_bytes()),
+                (Some(counted), coding.as_bytes())
+            );
+            for stream in streams(dialect) {
+                for (asked, expected) in [(asking(dialect), stream.whole()), (request(0, true), stream.without_usage())]
+                {
+                    let answer = Answer::sse(&stream.whole()).header("content-encoding", coding);
+                    let exchange = call(&mut stack, dialect, asked, None, answer).await;
+                    same(&exchange.body, &expected, coding);
+                    assert_eq!(usage(&exchange), Some(stream.usage), "{coding}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn gzip_that_is_none_passes_to_who_can_judge_it_and_breaks_for_who_cannot() {
     let mut stack = Stack::new();
     for dialect in BOTH {
