@@ -106,10 +106,11 @@ impl Storage {
 
     /// Closes the databases. Call it after the last settlement and record.
     pub(crate) async fn close(&self) -> Result<(), Box<dyn Error>> {
+        let mut closed = Ok(());
         for database in [&self.contents, &self.database].into_iter().flatten() {
-            database.close().await?;
+            closed = closed.and(database.close().await);
         }
-        Ok(())
+        Ok(closed?)
     }
 }
 
