@@ -95,11 +95,9 @@ impl Ask {
             Ask::BeatLimits(session) => plain(said(to.limits.heartbeat(*session, at).await).0),
             Ask::Limits(limits) => plain(said(to.limits.standing(limits, at).await).0),
             Ask::Admit(id, session, limits, budgets) => {
-                let ask = Admit {
-                    key: None,
-                    limits: limits.as_ref().map(|(all, tokens)| Acquire::new(*id, *session, all).tokens(*tokens)),
-                    budgets: budgets.as_ref().map(|(all, wish)| Reserve::new(*id, *session, all, *wish)),
-                };
+                let mut ask = Admit::new();
+                ask.limits = limits.as_ref().map(|(all, tokens)| Acquire::new(*id, *session, all).tokens(*tokens));
+                ask.budgets = budgets.as_ref().map(|(all, wish)| Reserve::new(*id, *session, all, *wish));
                 let (said, verdict) = said(to.both.admit(&ask, at).await);
                 match verdict {
                     Some(OfBoth::Allow(Admitted { allowed, grant })) => Answer {
