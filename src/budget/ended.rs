@@ -25,8 +25,8 @@ pub(crate) struct Ended<B: ?Sized> {
     pub(super) wakes: Option<(Arc<Queues>, Vec<Pot>)>,
     pub(super) on_threshold: Arc<[OnThreshold]>,
     pub(super) caller: Option<Arc<Principal>>,
-    /// The pots of which all budgets are soft.
-    pub(super) soft: Vec<Pot>,
+    /// The limits of pots that refuse nothing.
+    pub(super) soft: Vec<(Pot, Money)>,
     /// The journal of the call. It notes what the store has heard, whenever the process ends.
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) _held: Held,
@@ -58,7 +58,7 @@ impl<B: BudgetStore + ?Sized> Fact for Ended<B> {
             queues.settled(pots);
         }
         for mut crossing in news {
-            crossing.soft = self.soft.contains(&crossing.pot);
+            crossing.soft = self.soft.iter().any(|(pot, limit)| *pot == crossing.pot && *limit == crossing.limit);
             self.announce(&crossing.by_key(self.caller.as_ref().map(|caller| caller.own())));
         }
         Ok(())

@@ -344,7 +344,7 @@ impl<B: BudgetStore + ?Sized> BudgetGate<B> {
         let pots = || wanted.budgets.iter().map(|budget| budget.pot.clone()).collect();
         let (wakes, on_threshold) = (self.queues.clone().map(|queues| (queues, pots())), self.on_threshold.clone());
         let (store, actual, trail) = (self.store.clone(), Money::ZERO, call.trail().cloned());
-        let (caller, soft) = (call.principal().cloned(), wanted.soft_pots());
+        let (caller, soft) = (call.principal().cloned(), wanted.soft_limits());
         Ended { store, reservation, actual, is_nothing: true, wakes, on_threshold, caller, soft, trail, _held: held }
     }
 }

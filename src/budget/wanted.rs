@@ -57,11 +57,13 @@ impl<'c> Wanted<'c> {
         self.bound.is_none()
     }
 
-    /// The pots that refuse nothing.
-    pub(super) fn soft_pots(&self) -> Vec<Pot> {
-        let hard = |pot: &Pot| self.budgets.iter().any(|budget| !budget.soft && budget.pot == *pot);
-        let soft = self.budgets.iter().filter(|budget| budget.soft && !hard(&budget.pot));
-        soft.map(|budget| budget.pot.clone()).collect()
+    /// The limits that refuse nothing. Thresholds are those of a pot's lowest limit, which may be soft below a hard one.
+    pub(super) fn soft_limits(&self) -> Vec<(Pot, Money)> {
+        let is_hard = |pot: &Pot, limit: Money| {
+            self.budgets.iter().any(|budget| !budget.soft && budget.pot == *pot && budget.limit <= limit)
+        };
+        let soft = self.budgets.iter().filter(|budget| budget.soft && !is_hard(&budget.pot, budget.limit));
+        soft.map(|budget| (budget.pot.clone(), budget.limit)).collect()
     }
 
     /// How the grant relates to the possible cost. Only soft budgets admit calls whose cost is unbounded.

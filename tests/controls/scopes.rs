@@ -267,7 +267,9 @@ async fn each_threshold_of_each_pot_is_told_once_however_many_calls_reach_it() {
     let principal = Principal::new("ada")
         .budget_of(month(Scope::team("search"), "0.02"))
         .budget_of(month(Scope::org("acme"), "0.1"))
-        .budget_of(month(Scope::user("ada"), "0.01").soft());
+        .budget_of(month(Scope::user("ada"), "0.01").soft())
+        // It ends calls, but far above what is told of the soft one.
+        .budget_of(month(Scope::user("ada"), "1"));
     let key = world.mint(principal).await;
     let mut calls = 0;
     while ask(&world, &key, HAIKU).await.status == 200 {
