@@ -124,7 +124,8 @@ mod tests {
             let given_up = tokio::time::timeout(Duration::from_millis(5), lines.lines(&["a"])).await;
             given_up.expect_err("it hangs");
         }
-        for _ in 0..20 {
+        // Enough for all of them, if each were written.
+        for _ in 0..21 {
             told.send(()).expect("it waits");
         }
         lines.lines(&["b"]).await.expect("it goes on");

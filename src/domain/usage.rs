@@ -59,7 +59,7 @@ pub struct Served {
     /// answer does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast: Option<bool>,
-    /// Whether by the ultrafast tier. No card has a price for it, so the answer has no cost.
+    /// Whether by the ultrafast tier, at six times the standard price.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ultrafast: bool,
     /// Whether by the flexible tier.

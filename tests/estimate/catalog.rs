@@ -208,8 +208,7 @@ fn an_answer_is_priced_by_the_tier_speed_and_region_that_served_it() {
         assert_eq!(stream.reading().usage, Some(usage), "a stream says the same");
         let json = serde_json::to_string(&usage).expect("JSON");
         assert_eq!(serde_json::from_str::<Usage>(&json).expect("its own"), usage);
-        let cost = Catalog::builtin().find(model).expect("a price").cost(&usage, asked);
-        cost.map_or("unknown".to_owned(), |cost| cost.to_string())
+        Catalog::builtin().find(model).expect("a price").cost(&usage, asked).expect("an amount").to_string()
     };
     let asked = Terms::default();
     for (tier, dollars) in [
@@ -217,8 +216,7 @@ fn an_answer_is_priced_by_the_tier_speed_and_region_that_served_it() {
         (r#""priority""#, "0.0025"),
         (r#""flex""#, "0.000625"),
         (r#""on_demand""#, "0.00125"),
-        // Six times as dear, where it is offered, and in no card.
-        (r#""ultrafast""#, "unknown"),
+        (r#""ultrafast""#, "0.0075"),
         ("null", "0.00125"),
     ] {
         let usage = r#""choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":0}"#;

@@ -9,6 +9,9 @@ use crate::domain::usage::Usage;
 
 /// A multiplier that changes nothing, in millionths.
 const ONE: u32 = 1_000_000;
+/// OpenAI's ultrafast tier, of every model that has it, and of each class of tokens. A request that asks for it is
+/// bounded by nothing; a project may have it as its default.
+const ULTRAFAST: u32 = 6_000_000;
 
 /// What is known of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,13 +175,10 @@ impl ModelCard {
     /// The cost of a call: exact, and rounded up once to the next billionth of a dollar. `terms` are what the request
     /// asked for; what the usage says about how the call was served takes precedence.
     ///
-    /// `None` if a price is missing (for searches that were made, for fast mode, or for the ultrafast tier), or if the
-    /// sum does not fit into [`Money`].
+    /// `None` if a price is missing (for searches that were made, or for fast mode), or if the sum does not fit into
+    /// [`Money`].
     #[must_use]
     pub fn cost(&self, usage: &Usage, terms: Terms) -> Option<Money> {
-        if usage.served.ultrafast {
-            return None;
-        }
         let prices = self.prices_at(usage.total_input());
         let tokens = Cost::default()
             .add(usage.input, prices.input)
@@ -191,7 +191,11 @@ impl ModelCard {
             searches => self.searches(searches)?,
         };
         // In whole billionths, so that rounding the tokens rounds the sum.
-        self.under(tokens, usage.served.over(terms))?.total()?.checked_add(searches)
+        let tokens = match usage.served.ultrafast {
+            true => tokens.times(if usage.served.us || terms.us { self.us } else { ONE }).times(ULTRAFAST),
+            false => self.under(tokens, usage.served.over(terms))?,
+        };
+        tokens.total()?.checked_add(searches)
     }
 
     /// The prices of a request with this many input tokens.
